@@ -1,0 +1,112 @@
+"""Addresses: what users write, what the socket module wants, what people read."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+
+FREE_PORT_ADDRESS = ":0"
+
+AddressLike = str | tuple[str, int]
+
+# int() would also take "8_0", " 80", "+80" and digits of other scripts.
+_PORT = re.compile(r"[0-9]{1,5}\Z", re.ASCII)
+_HOST = re.compile(r"[^\x00-\x20\x7f/\\\[\]@?#]*\Z")
+_MAX_HOST = 253
+_MAX_LABEL = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One end of a connection: `host` (empty for every interface) and `port`; `str()` gives "host:port"."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Address.__module__ = "gtcp"
+
+
+def parse(addr: AddressLike | Address, *, listening: bool = False) -> Address:
+    """Reads "host:port", "[ipv6]:port", ":port" or (host, port). ValueError or TypeError names what is wrong.
+
+    Port 0 (any free one) and, for an empty string, no port at all are only for listening.
+    """
+    if isinstance(addr, Address):
+        host, port = addr.host, addr.port
+    elif isinstance(addr, tuple):
+        if len(addr) != 2 or not isinstance(addr[0], str):
+            raise TypeError(f"an address tuple must be (host, port), got {addr!r:.200}")
+        host, port = addr
+        if isinstance(port, bool) or not isinstance(port, int):
+            raise TypeError(f"a port must be an int, not {type(port).__name__}")
+    elif isinstance(addr, str):
+        host, port = _split(addr or (FREE_PORT_ADDRESS if listening else ""), addr)
+    else:
+        raise TypeError(f"an address must be a str or a (host, port) tuple, not {type(addr).__name__}")
+    if not (0 if listening else 1) <= port <= 65535:
+        raise ValueError(f"the port must be from {0 if listening else 1} to 65535, got {port}")
+    return Address(_check_host(host), port)
+
+
+def _split(text: str, addr: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not _PORT.match(port):
+        raise ValueError(f"an address must be 'host:port' with a port of 1 to 5 digits, got {addr!r:.200}")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if ":" not in host:
+            raise ValueError(f"only IPv6 addresses stand in brackets, got {addr!r:.200}")
+    elif ":" in host:
+        raise ValueError(f"an IPv6 address must stand in brackets, as [::1]:80, got {addr!r:.200}")
+    return host, int(port)
+
+
+def _check_host(host: str) -> str:
+    if len(host) > _MAX_HOST:
+        raise ValueError(f"a host name has at most {_MAX_HOST} characters, got {len(host)}")
+    if not _HOST.match(host):
+        raise ValueError(f"a host name cannot contain control characters, spaces or delimiters, got {host!r}")
+    if any(len(label) > _MAX_LABEL for label in host.split(".")) and ":" not in host:
+        raise ValueError(f"a label of a host name has at most {_MAX_LABEL} characters, got {host!r}")
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode("ascii")
+        except UnicodeError as error:
+            raise ValueError(f"{host!r} is not a host name: {error}") from None
+    return host
+
+
+def of_socket(name: object) -> Address:
+    """The Address of what getsockname() or getpeername() gave."""
+    if isinstance(name, tuple):
+        host, port = name[0], name[1]
+        return Address(host[7:] if host.startswith("::ffff:") and "." in host else host, port)
+    return Address(name.decode(errors="replace") if isinstance(name, bytes) else str(name or ""), 0)
+
+
+def get_free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody uses now; better: listen on ":0" and ask `get_listened_port()`."""
+    return get_free_ports(1)[0]
+
+
+def get_free_ports(count: int) -> list[int]:
+    """So many different ports of 127.0.0.1 that nobody uses now. ValueError below 0, OSError when they run out."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"count must be an int, not {type(count).__name__}")
+    if count < 0:
+        raise ValueError(f"count must not be negative, got {count}")
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            sock = socket.socket()
+            sockets.append(sock)  # all stay open until the last is found, so they differ
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()

@@ -1,0 +1,134 @@
+"""Conn: one TCP connection."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+from gtcp import _core
+from gtcp._address import Address, AddressLike, of_socket, parse
+from gtcp._dial import connect, tune
+from gtcp._options import PkgOption, Retry
+
+if TYPE_CHECKING:
+    import ssl
+
+    from typing_extensions import Buffer, Self
+
+
+class Conn(_core.BaseConn):
+    """A TCP connection to `addr`: "host:port", "[ipv6]:port" or (host, port).
+
+    `timeout`: seconds for connecting: name, all addresses, TLS handshake; None for no limit. Raises Timeout,
+    RefusedError, ResolveError, ValueError for a bad address; nothing is left open then.
+
+    One thread may receive while others send; senders queue up, a second receiver gets ConcurrencyError. `close` may
+    be called from any thread and wakes all who wait. In `with`, the connection closes at the end.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        addr: AddressLike | Address,
+        timeout: float | None = 30.0,
+        *,
+        tls: ssl.SSLContext | bool | None = None,
+        server_hostname: str | None = None,
+    ) -> None:
+        self._check_new()
+        if tls or server_hostname is not None:
+            raise NotImplementedError("TLS is not supported yet")
+        sock = connect(parse(addr), _core.to_deadline(timeout))
+        self._take_socket(sock)
+
+    @classmethod
+    def from_socket(cls, sock: socket.socket) -> Self:
+        """Takes a connected stream socket over: `sock` is detached, the connection owns the descriptor.
+
+        TypeError for anything but a stream socket; `sock` is as before then.
+        """
+        if not isinstance(sock, socket.socket):
+            raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
+        if sock.type != socket.SOCK_STREAM:
+            raise TypeError(f"sock must be a stream socket, not {sock.type!r}")
+        conn = cls.__new__(cls)
+        tune(sock)
+        conn._take_socket(sock)
+        return conn
+
+    def _take_socket(self, sock: socket.socket) -> None:
+        local, remote = names_of(sock)
+        self._adopt(sock.detach(), local, remote)
+
+    # -- the forms of the original with a timeout in front
+
+    def send_with_timeout(self, data: Buffer, timeout: float | None, retry: Retry | None = None) -> None:
+        """`send(data, retry, timeout=timeout)`."""
+        self.send(data, retry, timeout=timeout)
+
+    def recv_with_timeout(self, length: int, timeout: float | None, retry: Retry | None = None) -> bytes:
+        """`recv(length, retry, timeout=timeout)`."""
+        return self.recv(length, retry, timeout=timeout)
+
+    def send_recv_with_timeout(
+        self, data: Buffer, length: int, timeout: float | None, retry: Retry | None = None
+    ) -> bytes:
+        """`send_recv(data, length, retry, timeout=timeout)`: the timeout is for both together."""
+        return self.send_recv(data, length, retry, timeout=timeout)
+
+    def send_pkg_with_timeout(self, data: Buffer, timeout: float | None, option: PkgOption | None = None) -> None:
+        """`send_pkg(data, option, timeout=timeout)`."""
+        self.send_pkg(data, option, timeout=timeout)
+
+    def recv_pkg_with_timeout(self, timeout: float | None, option: PkgOption | None = None) -> bytes:
+        """`recv_pkg(option, timeout=timeout)`."""
+        return self.recv_pkg(option, timeout=timeout)
+
+    def send_recv_pkg_with_timeout(
+        self, data: Buffer, timeout: float | None, option: PkgOption | None = None
+    ) -> bytes:
+        """`send_recv_pkg(data, option, timeout=timeout)`: the timeout is for both together."""
+        return self.send_recv_pkg(data, option, timeout=timeout)
+
+    # -- addresses
+
+    def local_addr(self) -> Address:
+        """This end of the connection; ClosedError before it is open and after a lease ended."""
+        return of_socket(self._names()[0])
+
+    def remote_addr(self) -> Address:
+        """The peer's end of the connection; ClosedError before it is open and after a lease ended."""
+        return of_socket(self._names()[1])
+
+    def detach(self) -> socket.socket:
+        """Gives the connection away as a blocking socket; this object is closed then.
+
+        Raises BrokenError while received bytes are buffered, which would be lost, and ConcurrencyError while a call
+        is in progress; the connection is as before then.
+        """
+        return socket.socket(fileno=self._detach())
+
+    def _dropped(self) -> None:
+        """The last reference went away while the connection was open."""
+        if not sys.is_finalizing():
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        self._discard()
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return f"<{type(self).__module__}.{type(self).__qualname__} closed>"
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self.local_addr()} -> {self.remote_addr()}>"
+
+
+def names_of(sock: socket.socket) -> tuple[object, object]:
+    """(local, remote) name of a socket; None where the peer is gone already, which the first call will tell."""
+    try:
+        return sock.getsockname(), sock.getpeername()
+    except OSError:
+        return sock.getsockname(), None
+
+
+Conn.__module__ = "gtcp"

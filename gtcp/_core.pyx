@@ -1,0 +1,18 @@
+"""The core of gtcp: sockets, buffers, framing, waiting and the pool's free list.
+
+A table of contents: each part uses only the parts above it.
+"""
+
+include "_corelib/errors.pxi"       # errno -> exception, in one place
+include "_corelib/recvbuf.pxi"      # the bytes that arrived and nobody took yet
+include "_corelib/framing.pxi"      # bytes in, units out; knows no socket and no clock
+include "_corelib/deadline.pxi"     # seconds -> an absolute moment
+include "_corelib/wait.pxi"         # the one place that waits, and turns for those who queue
+include "_corelib/stream.pxi"       # the socket, and every operation as a step
+include "_corelib/freelist.pxi"     # the pool's accounting
+include "_corelib/alarm.pxi"        # when somebody has to look after idle connections
+include "_corelib/arguments.pxi"    # what callers hand in, checked before a byte moves
+include "_corelib/batch.pxi"        # many packages in few system calls
+include "_corelib/conn.pxi"         # the handle a user holds
+include "_corelib/lease.pxi"        # a handle on loan from a pool
+include "_corelib/start.pxi"        # once per process

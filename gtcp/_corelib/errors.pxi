@@ -1,0 +1,17 @@
+# The one place that turns an errno into an exception.
+import os
+
+from gtcp._errors import (
+    BY_ERRNO, BrokenError, ClosedError, ConcurrencyError, EOF, Error, LimitError, PoolClosed, PoolTimeout, SocketError,
+    Timeout,
+)
+
+
+cdef object socket_error(Py_ssize_t error):
+    """The exception for `-errno`, ready to be raised."""
+    cdef int number = <int>-error
+    return BY_ERRNO.get(number, SocketError)(number, os.strerror(number))
+
+
+cdef int raise_closed() except -1:
+    raise ClosedError("the connection is closed")

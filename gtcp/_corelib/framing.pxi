@@ -1,0 +1,400 @@
+# Bytes in, units out: packages, lines, exact counts. Knows no socket and no clock.
+#
+# `take` answers a whole unit or None for "more is needed"; nothing is consumed until a unit is whole,
+# so a caller that gave up in the middle just asks again. `room` says where the next bytes belong:
+# into the block, or, for a unit too large for it, straight into the result.
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE, _PyBytes_Resize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcmp, memcpy, memset
+
+cimport gtcp._corelib.wire as wire
+
+cdef enum UnitKind:
+    SOME        # what one read gives
+    BURST       # what comes until a read leaves room, or until silence
+    EXACT       # a number of bytes
+    INTO        # the same, or what one read gives, into the caller's memory
+    LINE        # up to a newline, which is dropped
+    TILL        # up to a delimiter, which is kept
+    PKG         # a length and that many bytes
+
+cdef enum:
+    # Memory reserved on the word of a header alone; more only as bytes arrive.
+    TRUSTED = 65536
+    # Below this much room behind the tail, unread bytes move to the front first.
+    CRAMPED = 4096
+
+
+cdef struct Unit:
+    UnitKind kind
+    Py_ssize_t size             # EXACT: bytes wanted; INTO: bytes wanted or the target's size
+    Py_ssize_t limit            # of the result, in bytes
+    int header_size             # PKG
+    const char* needle          # TILL and LINE, owned by the caller
+    Py_ssize_t needle_size
+    char* target                # INTO, owned by the caller
+    Py_ssize_t got              # INTO: bytes in the target
+    bint one_read               # INTO: any number of bytes will do
+    bint patient                # BURST: only silence ends it, however small the reads
+    bint final                  # SOME, BURST: nothing more comes now, give what is there
+    int64_t gap                 # BURST: the silence that ends it, in nanoseconds
+
+
+@cython.final
+cdef class Parser:
+    """The receive side of a connection without the connection: feed it bytes, take units.
+
+    Not safe for use by several threads at once.
+    """
+    cdef RecvBuf buf
+
+    # A large unit on its way into its result: the bytes object (owned, known to nobody else) and its
+    # size, how many bytes are there, how many there will be, and what kind of unit asked for it.
+    cdef PyObject* body
+    cdef Py_ssize_t allocated
+    cdef Py_ssize_t filled
+    cdef Py_ssize_t expected
+    cdef UnitKind body_kind
+    cdef int body_header
+
+    # buf's first `scanned` bytes hold no `scanned_for`.
+    cdef Py_ssize_t scanned
+    cdef bytes scanned_for
+
+    # The last read left room: the kernel had no more.
+    cdef bint short_read
+    # Memory ran out while a result was resized and its bytes went with it: the stream has a hole.
+    cdef bint lost
+    # A package was announced above its limit: nobody knows where the next one begins.
+    cdef bint oversized
+
+    def __cinit__(self):
+        self.buf = RecvBuf()
+
+    def __dealloc__(self):
+        Py_CLEAR(self.body)
+
+    # -- taking units
+
+    cdef object take(self, Unit* unit):
+        """The unit, or None when bytes are missing. Raises LimitError and consumes nothing."""
+        if self.body != NULL and not self._continues(unit):
+            self.unwind()
+        if unit.kind == PKG:
+            return self._take_pkg(unit)
+        if unit.kind == EXACT:
+            return self._take_exact(unit)
+        if unit.kind == LINE or unit.kind == TILL:
+            return self._take_delimited(unit)
+        if unit.kind == INTO:
+            return self._take_into(unit)
+        return self._take_loose(unit)
+
+    cdef object _take_pkg(self, Unit* unit):
+        cdef RecvBuf buf = self.buf
+        cdef Py_ssize_t unread, size
+        cdef bytes result
+        if self.body != NULL:
+            self._check_pkg(self.expected, unit.limit)
+            return self._finish() if self.filled == self.expected else None
+        unread = buf.tail - buf.head
+        if unread < unit.header_size:
+            return None
+        size = wire.get_length(buf.block + buf.head, unit.header_size)
+        if size > unit.limit:
+            self._check_pkg(size, unit.limit)
+        if size <= unread - unit.header_size:
+            result = PyBytes_FromStringAndSize(buf.block + buf.head + unit.header_size, size)
+            self.scanned = 0
+            buf.consume(unit.header_size + size)
+            return result
+        if size > BLOCK - unit.header_size:
+            self._begin(unit, size, unit.header_size)
+        return None
+
+    cdef int _check_pkg(self, Py_ssize_t size, Py_ssize_t limit) except -1:
+        if size > limit:
+            self.oversized = True
+            raise LimitError(f"package of {size} bytes exceeds max_data_size {limit}")
+        return 0
+
+    cdef object _take_exact(self, Unit* unit):
+        if self.body != NULL:
+            return self._finish() if self.filled == self.expected else None
+        if self.buf.unread() >= unit.size:
+            self.scanned = 0
+            return self.buf.take(unit.size)
+        if unit.size > BLOCK:
+            self._begin(unit, unit.size, 0)
+        return None
+
+    cdef object _take_delimited(self, Unit* unit):
+        cdef RecvBuf buf = self.buf
+        cdef Py_ssize_t unread = buf.unread()
+        cdef bint line = unit.kind == LINE
+        # The result may have `limit` bytes; a line's newline is not among them.
+        cdef Py_ssize_t reach = unread
+        cdef Py_ssize_t start, at
+        cdef bytes result
+        if unread > unit.limit:
+            reach = unit.limit + 1 if line else unit.limit
+        start = self._searched(unit)
+        at = wire.find(buf.data() + start, reach - start, unit.needle, unit.needle_size) if start < reach else -1
+        if at >= 0:
+            at += start
+            result = PyBytes_FromStringAndSize(buf.data(), at if line else at + unit.needle_size)
+            self.scanned = 0
+            buf.consume(at + unit.needle_size)
+            return result
+        self.scanned = max(self.scanned, reach)
+        if unread > unit.limit or (not line and unread == unit.limit):
+            raise LimitError(f"no delimiter within max_size {unit.limit} bytes")
+        return None
+
+    cdef Py_ssize_t _searched(self, Unit* unit) except -1:
+        """How many leading bytes need no second look. A delimiter may be split: its length - 1 are looked at again."""
+        cdef bytes known = self.scanned_for
+        if known is None or PyBytes_GET_SIZE(known) != unit.needle_size \
+                or memcmp(PyBytes_AS_STRING(known), unit.needle, unit.needle_size) != 0:
+            self.scanned_for = PyBytes_FromStringAndSize(unit.needle, unit.needle_size)
+            self.scanned = 0
+        return max(<Py_ssize_t>0, self.scanned - (unit.needle_size - 1))
+
+    cdef object _take_into(self, Unit* unit):
+        cdef Py_ssize_t n = min(self.buf.unread(), unit.size - unit.got)
+        if n:
+            memcpy(unit.target + unit.got, self.buf.data(), n)
+            self.scanned = 0
+            self.buf.consume(n)
+            unit.got += n
+        return unit.got if unit.got == unit.size or (unit.one_read and unit.got) else None
+
+    cdef object _take_loose(self, Unit* unit):
+        cdef Py_ssize_t unread = self.buf.unread()
+        if self.body == NULL:
+            if unread == 0:
+                return None
+            if not unit.patient or unit.final or unread >= unit.limit:
+                self.scanned = 0
+                return self.buf.take(min(unread, unit.limit))
+            self._begin(unit, unit.limit, 0)
+            return None
+        if self.filled == 0:
+            return None
+        if unit.kind == SOME or unit.final or self.filled == self.expected:
+            return self._finish()
+        return self._finish() if self.short_read and not unit.patient else None
+
+    def take_pkgs(self, int header_size, Py_ssize_t limit, list into not None, Py_ssize_t n):
+        """Appends up to n whole packages to `into` (n < 0: all there are); answers how many."""
+        cdef Unit unit
+        memset(&unit, 0, sizeof(Unit))
+        unit.kind = PKG
+        unit.header_size = header_size
+        unit.limit = limit
+        return self.take_all(&unit, into, n)
+
+    cdef Py_ssize_t take_all(self, Unit* unit, list into, Py_ssize_t n) except -1:
+        cdef Py_ssize_t count = 0
+        cdef object value
+        while count != n:
+            value = self.take(unit)
+            if value is None:
+                break
+            into.append(value)
+            count += 1
+        return count
+
+    # -- a large unit on its way
+
+    cdef bint _continues(self, Unit* unit) noexcept:
+        """The unit asked for is the one that is on its way."""
+        if self.body_kind != unit.kind:
+            return False
+        if unit.kind == PKG:
+            return self.body_header == unit.header_size
+        return unit.kind != EXACT or self.expected == unit.size
+
+    cdef int _begin(self, Unit* unit, Py_ssize_t size, int header_size) except -1:
+        """Moves what is buffered of a unit of `size` bytes into the beginnings of its result."""
+        cdef RecvBuf buf = self.buf
+        cdef Py_ssize_t there = buf.unread() - header_size
+        cdef Py_ssize_t allocated = max(there, min(size, <Py_ssize_t>TRUSTED))
+        cdef bytes body = PyBytes_FromStringAndSize(NULL, allocated)
+        if there:
+            memcpy(PyBytes_AS_STRING(body), buf.data() + header_size, there)
+        self.scanned = 0
+        buf.consume(header_size + there)
+        Py_INCREF(body)
+        self.body = <PyObject*>body
+        self.allocated = allocated
+        self.filled = there
+        self.expected = size
+        self.body_kind = unit.kind
+        self.body_header = header_size
+        self.short_read = False
+        return 0
+
+    cdef object _finish(self):
+        cdef object result
+        if self.filled != self.allocated:
+            self._resize(self.filled)
+        result = <object>self.body
+        Py_CLEAR(self.body)
+        return result
+
+    cdef int _resize(self, Py_ssize_t size) except -1:
+        if _PyBytes_Resize(&self.body, size) < 0:       # which then has freed the body
+            self.lost = True
+            raise MemoryError(f"no memory for {size} received bytes")
+        self.allocated = size
+        return 0
+
+    cdef int unwind(self) except -1:
+        """Puts a unit on its way back in front of the unread bytes, to be taken differently."""
+        cdef char[8] header
+        cdef bytes body
+        if self.body == NULL:
+            return 0
+        body = <bytes>self.body
+        self.buf.reserve(self.filled + self.body_header)
+        self.buf.prepend(PyBytes_AS_STRING(body), self.filled)
+        if self.body_header:
+            wire.put_length(header, self.body_header, <uint32_t>self.expected)
+            self.buf.prepend(header, self.body_header)
+        self.scanned = 0
+        Py_CLEAR(self.body)
+        return 0
+
+    cdef int put_back(self, const char* data, Py_ssize_t n) except -1:
+        """Unreads bytes that a failed operation had already handed over."""
+        self.unwind()
+        self.buf.prepend(data, n)
+        self.scanned = 0
+        return 0
+
+    # -- receiving bytes
+
+    cdef Py_ssize_t room(self, Unit* unit, char** where) except -1:
+        """Where the next bytes of the stream go, and how many may."""
+        cdef RecvBuf buf = self.buf
+        if self.body == NULL and (unit.kind == SOME or unit.kind == BURST):
+            self._begin(unit, unit.limit, 0)
+        if self.body != NULL:
+            if self.filled == self.allocated:
+                # Doubling costs as much memory again as has really arrived.
+                self._resize(min(self.expected, 2 * self.allocated))
+            where[0] = PyBytes_AS_STRING(<object>self.body) + self.filled
+            return self.allocated - self.filled
+        if unit.kind == INTO:
+            where[0] = unit.target + unit.got
+            return unit.size - unit.got
+        if buf.size - buf.tail < CRAMPED and (buf.tail - buf.head <= buf.head or buf.size == buf.tail):
+            buf.reserve(CRAMPED if buf.size - buf.tail else 1)
+        where[0] = buf.block + buf.tail
+        return buf.size - buf.tail
+
+    cdef inline void fill(self, Unit* unit, Py_ssize_t n, Py_ssize_t room) noexcept:
+        """n bytes have been stored where `room` said."""
+        if self.body != NULL:
+            self.filled += n
+            self.short_read = n < room
+        elif unit.kind == INTO:
+            unit.got += n
+        else:
+            self.buf.tail += n
+
+    cdef void relax(self) noexcept:
+        """Called before a wait: an idle connection holds no large buffer."""
+        if self.body != NULL and self.filled == 0 and self.body_header == 0:
+            Py_CLEAR(self.body)
+        self.buf.relax()
+
+    # -- the end of the stream
+
+    cdef tuple cut_off(self, Unit* unit):
+        """(the bytes of the unit that are there, its size or None); (b"", None) at a clean end."""
+        cdef RecvBuf buf = self.buf
+        cdef Py_ssize_t unread = buf.unread()
+        if unit.kind == SOME or unit.kind == BURST:
+            return b"", None
+        if self.body != NULL:
+            return PyBytes_FromStringAndSize(PyBytes_AS_STRING(<object>self.body), self.filled), self.expected
+        if unit.kind == INTO:
+            if unit.got == 0:
+                return b"", None
+            return PyBytes_FromStringAndSize(unit.target, unit.got), unit.size
+        if unread == 0:
+            return b"", None
+        if unit.kind == PKG and unread >= unit.header_size:
+            return (PyBytes_FromStringAndSize(buf.data() + unit.header_size, unread - unit.header_size),
+                    wire.get_length(buf.data(), unit.header_size))
+        return (PyBytes_FromStringAndSize(buf.data(), unread),
+                unit.header_size if unit.kind == PKG else unit.size if unit.kind == EXACT else None)
+
+    cdef inline bint bursting(self) noexcept:
+        """A BURST has its first bytes."""
+        return self.body != NULL and self.body_kind == BURST and self.filled > 0
+
+    cdef inline Py_ssize_t pending(self) noexcept:
+        """Bytes that arrived and were not taken."""
+        cdef Py_ssize_t n = self.buf.unread()
+        if self.body != NULL:
+            n += self.filled + self.body_header
+        return n
+
+    # -- the same for tests and fuzzers, which have bytes and no socket
+
+    def feed(self, const unsigned char[::1] data not None):
+        """Adds bytes as if they had been received."""
+        cdef Unit unit
+        cdef char* where
+        cdef Py_ssize_t n = 0, done = 0
+        memset(&unit, 0, sizeof(Unit))
+        unit.kind = PKG
+        while done < data.shape[0]:
+            n = data.shape[0] - done
+            if self.body != NULL and self.filled < self.expected:
+                n = min(n, self.room(&unit, &where))
+                memcpy(where, &data[done], n)
+                self.fill(&unit, n, n)
+            else:
+                self.buf.reserve(n)
+                memcpy(self.buf.block + self.buf.tail, &data[done], n)
+                self.buf.tail += n
+            done += n
+
+    @property
+    def buffered(self):
+        """The number of bytes that were fed and not taken."""
+        return self.pending()
+
+    def take_exact(self, Py_ssize_t n):
+        """n bytes, or None while fewer are there."""
+        cdef Unit unit
+        memset(&unit, 0, sizeof(Unit))
+        unit.kind = EXACT
+        unit.size = n
+        return self.take(&unit)
+
+    def take_pkg(self, int header_size, Py_ssize_t limit):
+        """The payload of the next package, or None while it is not whole; LimitError above `limit`."""
+        cdef Unit unit
+        memset(&unit, 0, sizeof(Unit))
+        unit.kind = PKG
+        unit.header_size = header_size
+        unit.limit = limit
+        return self.take(&unit)
+
+    def take_till(self, bytes needle not None, Py_ssize_t limit, *, bint line=False):
+        """The bytes up to and with the delimiter (`line`: without), or None; LimitError above `limit`."""
+        cdef Unit unit
+        memset(&unit, 0, sizeof(Unit))
+        unit.kind = LINE if line else TILL
+        unit.needle = PyBytes_AS_STRING(needle)
+        unit.needle_size = PyBytes_GET_SIZE(needle)
+        unit.limit = limit
+        return self.take(&unit)

@@ -1,0 +1,94 @@
+# The bytes that arrived and nobody took yet: one block with a head and a tail.
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memmove
+
+from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
+
+cdef enum:
+    # The block of a connection that talks. Larger units do not pass through it: they are received
+    # straight into their result, so the block never needs to be large to be fast.
+    BLOCK = 16384
+
+
+@cython.final
+cdef class RecvBuf:
+    # The block, its size, and the unread bytes block[head:tail]. NULL while nothing is buffered and
+    # the connection is idle.
+    cdef char* block
+    cdef Py_ssize_t size
+    cdef Py_ssize_t head
+    cdef Py_ssize_t tail
+
+    def __dealloc__(self):
+        free(self.block)
+
+    cdef inline char* data(self) noexcept:
+        return self.block + self.head
+
+    cdef inline Py_ssize_t unread(self) noexcept:
+        return self.tail - self.head
+
+    cdef inline void consume(self, Py_ssize_t n) noexcept:
+        self.head += n
+        if self.head == self.tail:
+            self.head = self.tail = 0
+
+    cdef bytes take(self, Py_ssize_t n):
+        """The first n unread bytes, copied out."""
+        cdef bytes result = PyBytes_FromStringAndSize(self.block + self.head, n)
+        self.consume(n)
+        return result
+
+    cdef int reserve(self, Py_ssize_t more) except -1:
+        """Room for `more` bytes behind the tail: slides when that is enough, else doubles."""
+        cdef Py_ssize_t unread = self.tail - self.head
+        cdef Py_ssize_t size
+        cdef char* block
+        if more <= self.size - self.tail:
+            return 0
+        if self.size and more <= self.size - unread:
+            memmove(self.block, self.block + self.head, unread)
+        else:
+            if more > PY_SSIZE_T_MAX - unread:
+                raise MemoryError("the receive buffer cannot hold that much")
+            size = max(<Py_ssize_t>BLOCK, self.size)
+            while size - unread < more:
+                size = size * 2 if size <= PY_SSIZE_T_MAX // 2 else PY_SSIZE_T_MAX
+            block = <char*>malloc(size)
+            if block == NULL:
+                raise MemoryError("no memory for the receive buffer")
+            if unread:
+                memcpy(block, self.block + self.head, unread)
+            free(self.block)
+            self.block = block
+            self.size = size
+        self.head = 0
+        self.tail = unread
+        return 0
+
+    cdef int prepend(self, const char* data, Py_ssize_t n) except -1:
+        """Puts bytes back in front of the unread ones."""
+        cdef Py_ssize_t unread = self.tail - self.head
+        if n == 0:
+            return 0
+        if n <= self.head:
+            self.head -= n
+        else:
+            self.reserve(n)
+            memmove(self.block + self.head + n, self.block + self.head, unread)
+            self.tail += n
+        memcpy(self.block + self.head, data, n)
+        return 0
+
+    cdef inline void relax(self) noexcept:
+        """Called before a wait: an empty buffer that grew beyond one block gives its memory back."""
+        if self.head == self.tail and self.size > BLOCK:
+            self.release()
+
+    cdef void release(self) noexcept:
+        """Gives the memory back; only an empty buffer has none to lose."""
+        free(self.block)
+        self.block = NULL
+        self.size = self.head = self.tail = 0

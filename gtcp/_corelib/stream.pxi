@@ -1,0 +1,383 @@
+# A connected socket and its operations. Every operation is a step that never has to block: it is done,
+# or it says what it waits for. The blocking calls at the end of this part are loops of step and wait.
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+cimport gtcp._corelib.posix as posix
+
+cdef enum StreamEnd:
+    OPEN = 0
+    PEER_CLOSED = 1             # a negative value is the -errno that ended the stream
+
+cdef enum:
+    # Sends at least this large are worth the GIL's release: other threads run while the kernel copies.
+    LONG_SEND = 32768
+
+
+cdef struct Wait:
+    int64_t deadline
+    # Until when this step wants to wait: the deadline, or the end of the silence that ends a BURST.
+    int64_t until
+    # The calling thread may sleep inside the system call, which saves the poll before it: at all, and now.
+    bint blocking
+    bint sleep
+    # What a step that is not done needs before it can go on: POLLIN, POLLOUT or both.
+    int events
+
+
+cdef struct Out:
+    # What is to be sent: a header of up to 4 bytes and the payload, which the caller keeps alive.
+    char[4] header
+    int header_size
+    const char* data
+    Py_ssize_t size
+    # How many of these bytes the kernel has taken, header included.
+    Py_ssize_t sent
+
+
+cdef inline void start_wait(Wait* wait, int64_t deadline) noexcept:
+    wait.deadline = wait.until = deadline
+    wait.blocking = wait.sleep = True
+    wait.events = 0
+
+
+@cython.final
+cdef class Stream:
+    # The socket; -1 once it is closed or detached.
+    cdef int fd
+    # Closed by this side. The descriptor itself lives until the last call in progress has left, so its
+    # number cannot become somebody else's under a sleeping thread.
+    cdef bint closed
+    cdef int users
+    # The process that opened it, as a count of forks: another one never shuts it down.
+    cdef unsigned long generation
+    # How the peer's bytes ended: OPEN, PEER_CLOSED or -errno; and why the stream lost step, or None.
+    cdef Py_ssize_t end
+    cdef str broken
+
+    cdef Parser parser
+    cdef Turn sending
+    cdef Turn exchanging
+    cdef size_t receiver            # who() receives, 0 for nobody
+    # The SO_RCVTIMEO in force, 0 for none.
+    cdef int64_t receive_timeout
+
+    # For the pool: neighbours in the free list, moments in nanoseconds, leases so far.
+    cdef Stream newer
+    cdef Stream older
+    cdef int64_t born
+    cdef int64_t idle_since
+    cdef int64_t expires_at
+    cdef int64_t uses
+
+    # What the address layer knows: two tuples or strings of the socket module, or None.
+    cdef object local
+    cdef object remote
+
+    def __cinit__(self):
+        self.fd = -1
+        self.generation = posix.generation
+        self.expires_at = NEVER
+        self.parser = Parser()
+        self.sending = Turn()
+        self.exchanging = Turn()
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            posix.close(self.fd)
+
+    # -- steps: never block unless wait.sleep says that the thread may
+
+    cdef object recv_step(self, Unit* unit, Wait* wait):
+        """The unit, or None with wait.events set. Raises at the end of the stream."""
+        cdef object value
+        while True:
+            value = self.parser.take(unit)
+            if value is not None:
+                return value
+            if self.end != OPEN:
+                self._raise_end(unit)
+            if not self.read_step(unit, wait):
+                return None
+
+    cdef bint read_step(self, Unit* unit, Wait* wait) except -1:
+        """One read: True when bytes or the end have come, False with wait.events set."""
+        cdef Parser parser = self.parser
+        cdef char* where = NULL
+        cdef Py_ssize_t room = parser.room(unit, &where)
+        cdef bint bursting = parser.bursting()
+        cdef Py_ssize_t n
+        if bursting:
+            wait.sleep = False
+        n = self._recv(where, room, wait)
+        if n > 0:
+            parser.fill(unit, n, room)
+        elif n == -posix.EAGAIN:
+            wait.events = posix.POLLIN
+            wait.until = min(wait.deadline, posix.now() + unit.gap) if bursting else wait.deadline
+            parser.relax()
+            return False
+        elif self.closed:
+            raise_closed()
+        else:
+            self.end = n if n < 0 else PEER_CLOSED
+            unit.final = True
+        return True
+
+    cdef Py_ssize_t _recv(self, char* where, Py_ssize_t room, Wait* wait) except? -1:
+        """One successful read: > 0 bytes, 0 at the peer's end, or -errno."""
+        cdef int fd = self.fd
+        cdef Py_ssize_t n
+        while True:
+            if wait.sleep and self._arm(wait.deadline):
+                with nogil:
+                    n = posix.recv(fd, where, room, 0)
+                if n == -posix.EAGAIN:
+                    wait.sleep = False
+            else:
+                n = posix.recv(fd, where, room, posix.MSG_DONTWAIT)
+            if n != -posix.EINTR:
+                return n
+            PyErr_CheckSignals()
+
+    cdef bint _arm(self, int64_t deadline) noexcept:
+        """Lets a blocking recv sleep for most of the time left; False when it must not sleep at all.
+
+        The kernel's limit is the largest power of two below the time left, so it is seldom set anew;
+        what remains is waited for by poll, which is exact.
+        """
+        cdef int64_t limit = 0
+        if deadline != NEVER:
+            limit = posix.floor_power(deadline - posix.now() - 10 * posix.MILLISECOND)
+            if limit < 10 * posix.MILLISECOND:
+                return False
+        if limit != self.receive_timeout:
+            if posix.set_timeout(self.fd, posix.SO_RCVTIMEO, limit) < 0:
+                return False
+            self.receive_timeout = limit
+        return True
+
+    cdef bint send_step(self, Out* out, Wait* wait) except -1:
+        """True when all is with the kernel, or False with wait.events set."""
+        cdef int fd = self.fd
+        cdef Py_ssize_t total = out.header_size + out.size
+        cdef Py_ssize_t n
+        while out.sent < total:
+            if total - out.sent >= LONG_SEND:
+                with nogil:
+                    n = posix.send_framed(
+                        fd, out.header, out.header_size, out.data, out.size, out.sent, posix.MSG_DONTWAIT)
+            else:
+                n = posix.send_framed(
+                    fd, out.header, out.header_size, out.data, out.size, out.sent, posix.MSG_DONTWAIT)
+            if n >= 0:
+                out.sent += n
+            elif n == -posix.EAGAIN:
+                wait.events = posix.POLLOUT
+                wait.until = wait.deadline
+                return False
+            elif n == -posix.EINTR:
+                PyErr_CheckSignals()
+            elif self.closed:
+                raise_closed()
+            else:
+                raise socket_error(n)
+        return True
+
+    cdef int _raise_end(self, Unit* unit) except -1:
+        if self.end < 0:
+            raise socket_error(self.end)
+        partial, expected = self.parser.cut_off(unit)
+        if not partial and expected is None:
+            raise EOF()
+        raise EOF(f"EOF after {len(partial)} of {'?' if expected is None else expected} bytes", partial, expected)
+
+    # -- who may do what
+
+    cdef inline int enter(self) except -1:
+        """Begins a call: the descriptor stays valid until `leave`."""
+        if self.closed or self.fd < 0:
+            raise_closed()
+        if self.broken is not None:
+            raise BrokenError(f"the connection is out of step: {self.broken}")
+        self.users += 1
+        return 0
+
+    cdef inline void leave(self) noexcept:
+        self.users -= 1
+        if self.closed and self.users == 0:
+            self._release()
+
+    cdef inline int claim_receiver(self) except -1:
+        if self.receiver:
+            raise ConcurrencyError("another call is receiving on this connection")
+        self.receiver = who()
+        return 0
+
+    cdef int claim_turn(self, Turn turn, int64_t deadline) except -1:
+        if not turn.try_take():
+            if not turn.take(deadline):
+                raise Timeout("timed out waiting for another call on this connection")
+            if self.closed:
+                turn.give()
+                raise_closed()
+        return 0
+
+    cdef int claim_exchange(self, int64_t deadline) except -1:
+        """The right to send and to receive what answers it: other exchanges queue up, a plain receiver is refused."""
+        self.claim_turn(self.exchanging, deadline)
+        try:
+            self.claim_receiver()
+        except:
+            self.exchanging.give()
+            raise
+        return 0
+
+    cdef inline int give_exchange(self) except -1:
+        self.receiver = 0
+        return self.exchanging.give()
+
+    # -- blocking calls
+
+    cdef object receive(self, Unit* unit, int64_t deadline):
+        """One unit, waiting for it until the deadline."""
+        self.enter()
+        try:
+            self.claim_receiver()
+            try:
+                return self._receive(unit, deadline)
+            finally:
+                self.receiver = 0
+        finally:
+            self.leave()
+
+    cdef object _receive(self, Unit* unit, int64_t deadline):
+        cdef Wait wait
+        cdef object value
+        start_wait(&wait, deadline)
+        try:
+            while True:
+                value = self.recv_step(unit, &wait)
+                if value is not None:
+                    return value
+                if not wait_ready(self.fd, wait.events, wait.until):
+                    # What arrived at the last moment counts.
+                    wait.sleep = False
+                    unit.final = True
+                    value = self.recv_step(unit, &wait)
+                    if value is not None:
+                        return value
+                    raise Timeout("timed out while receiving")
+        except:
+            self._after_failed_receive(unit)
+            raise
+
+    cdef int _after_failed_receive(self, Unit* unit) except -1:
+        """Bytes that were received for a unit that did not become whole stay with the connection."""
+        if unit.kind == INTO and unit.got:
+            self.parser.put_back(unit.target, unit.got)
+        if self.parser.lost:
+            self.broken = "memory ran out while receiving"
+        elif self.parser.oversized:
+            self.broken = "a package was too long"
+        return 0
+
+    cdef int transmit(self, Out* out, int64_t deadline) except -1:
+        """Hands everything to the kernel, waiting for its buffers and for other senders."""
+        self.enter()
+        try:
+            self.claim_turn(self.sending, deadline)
+            try:
+                self._transmit(out, deadline)
+            finally:
+                self.sending.give()
+        finally:
+            self.leave()
+        return 0
+
+    cdef int _transmit(self, Out* out, int64_t deadline) except -1:
+        cdef Wait wait
+        start_wait(&wait, deadline)
+        try:
+            while not self.send_step(out, &wait):
+                if not wait_ready(self.fd, wait.events, wait.until):
+                    if self.send_step(out, &wait):
+                        break
+                    raise Timeout("timed out while sending")
+        except BaseException as error:
+            self._after_failed_send(out, error)
+            raise
+        return 0
+
+    cdef int _after_failed_send(self, Out* out, object error) except -1:
+        """A failure tells how much was sent; a package cut in two leaves the peer out of step for good."""
+        if isinstance(error, Error):
+            error.sent = max(0, out.sent - out.header_size)
+        if 0 < out.sent < out.header_size + out.size and (out.header_size or not isinstance(error, Error)):
+            self.broken = "an earlier send stopped in the middle"
+        return 0
+
+    cdef object exchange(self, Out* out, int64_t send_deadline, Unit* unit, int64_t recv_deadline):
+        """Sends, then receives; no other exchange gets in between."""
+        self.enter()
+        try:
+            self.claim_exchange(min(send_deadline, recv_deadline))
+            try:
+                self.claim_turn(self.sending, send_deadline)
+                try:
+                    self._transmit(out, send_deadline)
+                finally:
+                    self.sending.give()
+                return self._receive(unit, recv_deadline)
+            finally:
+                self.give_exchange()
+        finally:
+            self.leave()
+
+    # -- the end
+
+    cdef int close(self, bint reset=False) except -1:
+        """Closes once; wakes everybody who sleeps in a call on this connection."""
+        if self.closed:
+            return 0
+        self.closed = True
+        if self.fd < 0:
+            return 0
+        if reset:
+            posix.set_abort(self.fd)
+        if self.users == 0:
+            self._release()
+        elif self.generation == posix.generation:
+            posix.shutdown(self.fd, posix.SHUT_RDWR)
+            self.sending.wake_all()
+            self.exchanging.wake_all()
+        return 0
+
+    cdef void _release(self) noexcept:
+        cdef int fd = self.fd
+        self.fd = -1
+        self.parser.buf.release()
+        if fd >= 0:
+            posix.close(fd)
+
+    cdef int quiet(self) noexcept:
+        """What an idle connection has to say: -EAGAIN nothing, 0 the peer closed, > 0 bytes, else -errno."""
+        if self.end != OPEN:
+            return 0
+        return posix.look(self.fd) if self.parser.pending() == 0 else 1
+
+
+cdef Stream adopt(int fd, object local, object remote):
+    """A stream over a connected socket, which it owns from now on, also when this fails."""
+    cdef Stream stream = Stream()
+    cdef int error
+    stream.fd = fd
+    stream.local = local
+    stream.remote = remote
+    stream.born = posix.now()
+    error = posix.adopt(fd)
+    if error < 0:
+        raise socket_error(error)
+    return stream

@@ -1,0 +1,255 @@
+# Waiting: for a socket, for a turn. A new way to wait (greenlets, a user's function) is added here and
+# nowhere else.
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+
+cimport gtcp._corelib.posix as posix
+cimport gtcp._corelib.pythread as pythread
+
+
+cdef int wait_ready(int fd, int events, int64_t deadline) except -1:
+    """Sleeps until the socket is ready (1) or the deadline has passed (0). Runs signal handlers."""
+    cdef int64_t wait
+    cdef int n
+    while True:
+        wait = left(deadline)
+        if wait == 0:
+            return 0
+        with nogil:
+            n = posix.poll_one(fd, events, wait)
+        if n > 0:
+            return 1
+        if n == -posix.EINTR:
+            PyErr_CheckSignals()
+        elif n < 0:
+            raise socket_error(n)
+
+
+cdef inline size_t who() noexcept:
+    """Who is calling: two calls with the same answer cannot wait for each other."""
+    return <size_t>pythread.PyThread_get_thread_ident()
+
+
+cdef class Parker:
+    """One who waits in a queue: sleeps in `park` until somebody calls `unpark`, once."""
+    cdef pythread.PyThread_type_lock lock
+    cdef size_t ident
+    cdef object gift                # what the waker hands over
+    cdef bint woken
+    # The neighbours in the queue, and whether it is in one.
+    cdef Parker before
+    cdef Parker behind
+    cdef bint queued
+
+    def __cinit__(self):
+        self.ident = who()
+        self.lock = pythread.PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError("no memory for a lock")
+        pythread.PyThread_acquire_lock(self.lock, pythread.WAIT_LOCK)
+
+    def __dealloc__(self):
+        if self.lock != NULL:
+            if not self.woken:
+                pythread.PyThread_release_lock(self.lock)
+            pythread.PyThread_free_lock(self.lock)
+
+    cdef int park(self, int64_t deadline) except -1:
+        """Sleeps until woken (1) or until the deadline (0). Runs signal handlers, whose exceptions leave."""
+        cdef int64_t wait
+        cdef long long microseconds
+        cdef pythread.PyLockStatus status
+        while not self.woken:
+            wait = left(deadline)
+            if wait == 0:
+                return 0
+            microseconds = -1 if wait < 0 else min(wait, <int64_t>(1 << 30) * posix.MILLISECOND) // 1000 + 1
+            with nogil:
+                status = pythread.PyThread_acquire_lock_timed(self.lock, microseconds, 1)
+            if status == pythread.PY_LOCK_ACQUIRED:
+                return 1
+            if status == pythread.PY_LOCK_INTR:
+                PyErr_CheckSignals()
+        return 1
+
+    cdef int unpark(self) except -1:
+        if not self.woken:
+            self.woken = True
+            pythread.PyThread_release_lock(self.lock)
+        return 0
+
+
+@cython.final
+cdef class ParkerQueue:
+    """Those who wait, first come first served."""
+    cdef Parker first
+    cdef Parker last
+    cdef Py_ssize_t size
+
+    cdef void push(self, Parker parker) noexcept:
+        parker.before = self.last
+        if self.last is None:
+            self.first = parker
+        else:
+            self.last.behind = parker
+        self.last = parker
+        parker.queued = True
+        self.size += 1
+
+    cdef void remove(self, Parker parker) noexcept:
+        if not parker.queued:
+            return
+        if parker.before is None:
+            self.first = parker.behind
+        else:
+            parker.before.behind = parker.behind
+        if parker.behind is None:
+            self.last = parker.before
+        else:
+            parker.behind.before = parker.before
+        parker.before = parker.behind = None
+        parker.queued = False
+        self.size -= 1
+
+    cdef Parker pop(self):
+        cdef Parker parker = self.first
+        if parker is not None:
+            self.remove(parker)
+        return parker
+
+
+@cython.final
+cdef class Turn:
+    """A role that one caller has at a time; the others queue up, first come first served."""
+    cdef size_t owner               # who() has it, 0 for nobody
+    cdef ParkerQueue queue          # None until somebody had to wait
+
+    cdef inline bint try_take(self) noexcept:
+        if self.owner:
+            return False
+        self.owner = who()
+        return True
+
+    cdef int take(self, int64_t deadline) except -1:
+        """Waits for the role: 1 when it is the caller's, 0 when the deadline passed first."""
+        cdef Parker parker
+        if self.try_take():
+            return 1
+        if self.owner == who():
+            raise ConcurrencyError("called again from within the call it interrupted")
+        parker = Parker()
+        if self.queue is None:
+            self.queue = ParkerQueue()
+        self.queue.push(parker)
+        try:
+            parker.park(deadline)
+        except:
+            if not self.leave(parker):
+                self.give()
+            raise
+        return 0 if self.leave(parker) else 1
+
+    cdef bint leave(self, Parker parker) noexcept:
+        """Stops waiting; False when the role has been handed over in the meantime."""
+        if not parker.queued:
+            return False
+        self.queue.remove(parker)
+        return True
+
+    cdef int give(self) except -1:
+        """Hands the role to the next in the queue."""
+        cdef Parker parker = self.queue.pop() if self.queue is not None else None
+        if parker is None:
+            self.owner = 0
+        else:
+            self.owner = parker.ident
+            parker.unpark()
+        return 0
+
+    cdef int wake_all(self) except -1:
+        """Ends everybody's wait; what they waited for is closed."""
+        cdef Parker parker
+        while self.queue is not None:
+            parker = self.queue.pop()
+            if parker is None:
+                break
+            parker.unpark()
+        return 0
+
+
+@cython.final
+cdef class Signal:
+    """Tells any number of waiting callers, now and later, that something has happened."""
+    cdef readonly bint is_set
+    cdef ParkerQueue waiting
+
+    def __cinit__(self):
+        self.waiting = ParkerQueue()
+
+    def set(self):
+        """It has happened."""
+        cdef Parker parker
+        self.is_set = True
+        while True:
+            parker = self.waiting.pop()
+            if parker is None:
+                return
+            parker.unpark()
+
+    def wait(self, deadline=None):
+        """Waits until it has happened (True) or until `deadline`, `time.monotonic()` seconds (False)."""
+        cdef int64_t until = moment_of(deadline)
+        cdef Parker parker
+        if not self.is_set:
+            parker = Parker()
+            self.waiting.push(parker)
+            try:
+                parker.park(until)
+            finally:
+                self.waiting.remove(parker)
+        return self.is_set
+
+
+cdef bint pause_within(int64_t duration, int64_t deadline) except -1:
+    """Sleeps for so many nanoseconds, or not at all (False) when the deadline would pass meanwhile."""
+    cdef int64_t now = posix.now()
+    if duration >= deadline - now:
+        return False
+    Parker().park(now + duration)
+    return True
+
+
+def sleep(seconds_, /):
+    """Sleeps for so many seconds, letting others run."""
+    pause_within(nanoseconds(seconds_, "seconds"), NEVER)
+
+
+def wait_any(fds, deadline=None):
+    """Waits until one of the sockets is ready: `fds` maps a descriptor to POLLIN, POLLOUT or both.
+
+    Answers the list of ready descriptors, empty when `deadline` (`time.monotonic()` seconds) came first.
+    """
+    cdef int64_t until = moment_of(deadline)
+    cdef int count = len(fds), n, i = 0
+    cdef posix.pollfd* polls = <posix.pollfd*>malloc(max(1, count) * sizeof(posix.pollfd))
+    cdef int64_t wait
+    if polls == NULL:
+        raise MemoryError("no memory to wait for the sockets")
+    try:
+        for fd, events in fds.items():
+            polls[i].fd = fd
+            polls[i].events = events
+            i += 1
+        while True:
+            wait = left(until)
+            with nogil:
+                n = posix.poll_many(polls, count, wait)
+            if n >= 0:
+                return [polls[i].fd for i in range(count) if polls[i].revents]
+            if n != -posix.EINTR:
+                raise socket_error(n)
+            PyErr_CheckSignals()
+    finally:
+        free(polls)

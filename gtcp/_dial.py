@@ -1,0 +1,216 @@
+"""From an address to a connected socket: names, several addresses at once, one deadline for all of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterable
+
+from gtcp import _core
+from gtcp._address import Address, AddressLike, parse
+from gtcp._errors import BY_ERRNO, Error, RefusedError, ResolveError, SocketError, Timeout
+
+# RFC 8305: how long one address may stay silent before the next is tried beside it.
+ATTEMPT_DELAY = 0.25
+# Go's default: a silent peer is noticed although nobody sends.
+KEEPALIVE = 15
+
+Target = tuple[int, int, int, tuple[object, ...]]
+"""What one attempt needs: family, type, protocol, address."""
+
+
+def dial(addr: AddressLike | Address, timeout: float | None = 30.0) -> socket.socket:
+    """A connected blocking TCP socket with TCP_NODELAY and keepalive on.
+
+    `timeout`: seconds for everything: the name's resolution and all its addresses. Raises Timeout, RefusedError,
+    ResolveError, ValueError for a bad address; no socket is left open then.
+    """
+    address = parse(addr)
+    return connect(address, _core.to_deadline(timeout))
+
+
+def connect(address: Address, deadline: float | None) -> socket.socket:
+    """The same for a parsed address and a `time.monotonic()` deadline."""
+    dialer = Dialer(resolve(address, deadline), address)
+    try:
+        while (sock := dialer.step()) is None:
+            until = earlier(dialer.next_start, deadline)
+            dialer.ready = _core.wait_any(dict.fromkeys(dialer.pending, _core.POLLOUT), until)
+            if not dialer.ready and deadline is not None and _core.remaining(deadline) == 0:
+                raise Timeout(f"timed out while connecting to {address}")
+        sock.setblocking(True)
+        return sock
+    finally:
+        dialer.close()
+
+
+def earlier(a: float | None, b: float | None) -> float | None:
+    """The earlier of two moments, None being never."""
+    return b if a is None else a if b is None else min(a, b)
+
+
+class Dialer:
+    """Connection attempts to the addresses of one peer, as steps that never block.
+
+    `step()` answers the connected socket, or None: then the descriptors of `pending` are to be watched for
+    POLLOUT until `next_start`; those that became ready go into `ready` before the next step.
+    """
+
+    def __init__(self, targets: Iterable[Target], address: Address) -> None:
+        self.address = address
+        self.targets = list(targets)
+        self.pending: dict[int, tuple[socket.socket, Target]] = {}
+        self.ready: list[int] = []
+        self.next_start: float | None = None
+        self.errors: list[Error] = []
+        self.self_connects = 0
+
+    def step(self) -> socket.socket | None:
+        for fd in self.ready:
+            sock, target = self.pending.pop(fd)
+            if self._settle(sock, target, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+                return sock
+        self.ready = []
+        while self.targets and (not self.pending or self._is_due()):
+            if (winner := self._start(self.targets.pop(0))) is not None:
+                return winner
+        if not self.pending:
+            raise self._failure()
+        if not self.targets:
+            self.next_start = None
+        return None
+
+    def _is_due(self) -> bool:
+        return self.next_start is not None and _core.remaining(self.next_start) == 0
+
+    def _start(self, target: Target) -> socket.socket | None:
+        """Begins one attempt; answers its socket if it succeeded at once."""
+        family, kind, protocol, name = target
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            self._note(error.errno)
+            return None
+        try:
+            sock.setblocking(False)
+            tune(sock)
+            number = sock.connect_ex(name)
+        except BaseException:
+            sock.close()
+            raise
+        if number in (errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
+            self.pending[sock.fileno()] = sock, target
+            self.next_start = _core.to_deadline(ATTEMPT_DELAY)
+            return None
+        return sock if self._settle(sock, target, number) else None
+
+    def _settle(self, sock: socket.socket, target: Target, number: int) -> bool:
+        """An attempt has ended with this errno: True when its socket is connected."""
+        try:
+            if number == 0 and sock.getsockname() == sock.getpeername():
+                # A dial to a free port of the ephemeral range can meet itself (Go: selfConnect).
+                self.self_connects += 1
+                number = errno.ECONNREFUSED
+                if self.self_connects < 3:
+                    self.targets.insert(0, target)
+        except OSError as error:
+            number = error.errno or errno.ENOTCONN
+        if number == 0:
+            return True
+        sock.close()
+        self._note(number)
+        return False
+
+    def _note(self, number: int | None) -> None:
+        code = number or errno.EIO
+        self.errors.append(BY_ERRNO.get(code, SocketError)(code, os.strerror(code), str(self.address)))
+
+    def _failure(self) -> Error:
+        """The first error tells most; the others come with it."""
+        first = self.errors[0] if self.errors else RefusedError(errno.ECONNREFUSED, "no address", str(self.address))
+        if sys.version_info >= (3, 11):
+            for other in self.errors[1:]:
+                first.add_note(f"also tried: {other}")
+        return first
+
+    def close(self) -> None:
+        """Closes the attempts that are still under way."""
+        for sock, _ in self.pending.values():
+            sock.close()
+        self.pending.clear()
+
+
+def tune(sock: socket.socket) -> None:
+    """What Go sets on every TCP connection: no delay for small packets, keepalive after 15 s of silence."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
+    if idle is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE)
+    if hasattr(socket, "TCP_KEEPINTVL"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE)
+
+
+# -- names
+
+
+def resolve(address: Address, deadline: float | None) -> list[Target]:
+    """The targets of an address, IPv6 and IPv4 taking turns. A name is looked up without holding up the deadline."""
+    host = address.host or "127.0.0.1"
+    try:
+        return _lookup(host, address.port, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
+    except socket.gaierror:
+        pass
+    lookup = Lookup(host, address.port)
+    if not lookup.done.wait(deadline):
+        raise Timeout(f"timed out while resolving {host!r}")
+    return lookup.result()
+
+
+class Lookup:
+    """One getaddrinfo in a thread of its own: the C library offers no way to end it early."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self.done = _core.Signal()
+        self.targets: list[Target] = []
+        self.error: Exception | None = None
+        threading.Thread(target=self._run, name="gtcp-resolver", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self.targets = interleave(_lookup(self.host, self.port, 0))
+        except Exception as error:
+            self.error = error
+        finally:
+            self.done.set()
+
+    def result(self) -> list[Target]:
+        if isinstance(self.error, socket.gaierror):
+            raise ResolveError(self.error.errno, f"{self.error.strerror}: {self.host!r}") from None
+        if self.error is not None:
+            raise self.error
+        return self.targets
+
+
+def _lookup(host: str, port: int, flags: int) -> list[Target]:
+    found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, flags)
+    return [(family, kind, protocol, name) for family, kind, protocol, _, name in found]
+
+
+def interleave(targets: list[Target]) -> list[Target]:
+    """The families take turns, beginning with the one the system prefers (RFC 8305, section 4)."""
+    if not targets:
+        return []
+    first = [t for t in targets if t[0] == targets[0][0]]
+    others = [t for t in targets if t[0] != targets[0][0]]
+    mixed: list[Target] = []
+    for i in range(max(len(first), len(others))):
+        mixed += first[i : i + 1] + others[i : i + 1]
+    return mixed

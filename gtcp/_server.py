@@ -1,0 +1,373 @@
+"""Server: accepts connections and runs a handler for each in a thread."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import queue
+import socket
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from gtcp import _core
+from gtcp._address import Address, AddressLike, of_socket, parse
+from gtcp._conn import Conn
+from gtcp._dial import resolve
+from gtcp._errors import BY_ERRNO, EOF, ClosedError, SocketError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from typing_extensions import Self
+
+Handler = Callable[[Conn], object]
+
+logger = logging.getLogger("gtcp")
+
+# Errors of accept(2) that end the listening; all others belong to the connection that was not accepted,
+# or pass when descriptors or memory become free.
+_FATAL = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP, errno.EFAULT}
+_CAPACITY = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_BACK_OFF_FIRST = 0.005
+_BACK_OFF_MOST = 0.5
+
+
+class Server:
+    """A TCP server: `handler(conn)` runs in a thread of its own for each connection.
+
+    `address`: "host:port", ":port" for every interface, "" for any free port (see `get_listened_port`). `name`: for
+    `get_server`. `backlog`: connections that may wait to be accepted.
+
+    The connection is closed when the handler returns, unless it was detached. An exception of the handler is logged
+    and ends only its connection; the end of a connection that leaves the handler as `EOF` is the normal end.
+
+    All methods may be called from any thread. In `with`, the server starts, and closes at the end.
+    """
+
+    def __init__(
+        self,
+        address: AddressLike | Address = "",
+        handler: Handler | None = None,
+        name: str | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        backlog: int = 1024,
+    ) -> None:
+        if tls is not None:
+            raise NotImplementedError("TLS is not supported yet")
+        self.set_address(address)
+        self._handler: Handler | None = None
+        if handler is not None:
+            self.set_handler(handler)
+        self._backlog = backlog
+        self.name = name
+        self._lock = threading.Lock()
+        self._acceptor: _Acceptor | None = None
+        self._connections: set[Conn] = set()
+        self._all_done = _core.Signal()
+        self._stopped = _core.Signal()
+        self._workers = _Workers()
+        if name is not None:
+            _register(name, self)
+
+    # -- settings
+
+    def set_address(self, address: AddressLike | Address) -> None:
+        """Where to listen from the next `start` on. ValueError or TypeError for a bad address."""
+        self._address = parse(address, listening=True)
+        self._address_given = address
+
+    def get_address(self) -> AddressLike | Address:
+        """What `set_address` was given."""
+        return self._address_given
+
+    def set_handler(self, handler: Handler) -> None:
+        """The function that is called with each new Conn from now on. TypeError when it is none."""
+        if not callable(handler):
+            raise TypeError(f"handler must be callable, got {handler!r}")
+        self._handler = handler
+
+    def set_tls_config(self, config: ssl.SSLContext) -> None:
+        """TLS for the connections from the next `start` on."""
+        raise NotImplementedError("TLS is not supported yet")
+
+    def set_tls_key_crt(self, crt_file: str, key_file: str) -> None:
+        """TLS with a certificate and its key from the next `start` on."""
+        raise NotImplementedError("TLS is not supported yet")
+
+    def get_listened_address(self) -> Address | None:
+        """The address in use; None while not listening."""
+        acceptor = self._acceptor
+        return None if acceptor is None else acceptor.address
+
+    def get_listened_port(self) -> int:
+        """The port in use; -1 while not listening."""
+        address = self.get_listened_address()
+        return -1 if address is None else address.port
+
+    # -- life
+
+    def start(self) -> None:
+        """Listens; when it returns, clients can connect.
+
+        Raises RuntimeError when the server is running, ValueError without a handler, SocketError or ResolveError when
+        the address cannot be used: the server is as before then.
+        """
+        with self._lock:
+            if self._acceptor is not None:
+                raise RuntimeError("the server is running already")
+            if self._handler is None:
+                raise ValueError("the server has no handler")
+            self._stopped = _core.Signal()
+            acceptor = _Acceptor(_listen(self._address, self._backlog), self._serve)
+            try:
+                acceptor.start()
+            except BaseException:
+                acceptor.stop()
+                raise
+            self._acceptor = acceptor
+
+    def run(self) -> None:
+        """`start()`, then serves until `close()` or `shutdown()`; returns normally then.
+
+        An exception in this thread, such as KeyboardInterrupt, closes the server and goes on.
+        """
+        self.start()
+        try:
+            self._stopped.wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stops listening and closes every connection, at once: handlers that wait get ClosedError. Idempotent."""
+        self._stop_listening()
+        with self._lock:
+            connections = list(self._connections)
+        for conn in connections:
+            conn.close()
+        self._workers.close()
+        self._stopped.set()
+        _unregister(self)
+
+    def shutdown(self, timeout: float | None = None) -> int:
+        """Stops listening, lets handlers finish for `timeout` seconds (None: as long as it takes), closes the rest.
+
+        Answers how many connections had to be cut.
+        """
+        deadline = _core.to_deadline(timeout)
+        self._stop_listening()
+        with self._lock:
+            self._all_done = done = _core.Signal()
+            if not self._connections:
+                done.set()
+        done.wait(deadline)
+        with self._lock:
+            cut = len(self._connections)
+        self.close()
+        return cut
+
+    def _stop_listening(self) -> None:
+        with self._lock:
+            acceptor, self._acceptor = self._acceptor, None
+        if acceptor is not None:
+            acceptor.stop()
+
+    # -- connections
+
+    def _serve(self, sock: socket.socket) -> None:
+        """Takes a new connection on, in the acceptor's thread."""
+        try:
+            conn = Conn.from_socket(sock)
+        except OSError:
+            sock.close()  # gone already
+            return
+        with self._lock:
+            self._connections.add(conn)
+        try:
+            self._workers.run(lambda: self._handle(conn))
+        except RuntimeError as error:
+            logger.error("no thread for the connection from %s: %s", conn.remote_addr(), error)
+            self._forget(conn)
+
+    def _handle(self, conn: Conn) -> None:
+        handler = self._handler
+        assert handler is not None
+        try:
+            handler(conn)
+        except EOF as end:
+            if end.partial or end.expected is not None:
+                logger.exception("the peer of %r closed in the middle", conn)
+        except ClosedError:
+            if self._acceptor is not None:
+                logger.exception("the handler of %r failed", conn)
+        except BaseException:
+            logger.exception("the handler of %r failed", conn)
+        finally:
+            self._forget(conn)
+
+    def _forget(self, conn: Conn) -> None:
+        conn.close()
+        with self._lock:
+            self._connections.discard(conn)
+            if not self._connections:
+                self._all_done.set()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        address = self.get_listened_address()
+        return f"<gtcp.Server {'not listening' if address is None else address}>"
+
+
+class _Acceptor:
+    """The thread that accepts, and the only one that touches the listening socket."""
+
+    def __init__(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+        self._listener = listener
+        self._serve = serve
+        self._wake, self._waker = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="gtcp-accept", daemon=True)
+        self.address = of_socket(listener.getsockname())
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the listening; nobody is accepted any more when it returns."""
+        self._waker.close()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._listener.close()
+        self._wake.close()
+
+    def _run(self) -> None:
+        back_off = 0.0
+        watched = {self._wake.fileno(): _core.POLLIN, self._listener.fileno(): _core.POLLIN}
+        while self._wake.fileno() not in _core.wait_any(watched):
+            try:
+                sock, _ = self._listener.accept()
+            except OSError as error:
+                if error.errno in _FATAL:
+                    logger.error("listening on %s ended: %s", self.address, error)
+                    return
+                if error.errno in _CAPACITY:
+                    if back_off == 0.0:
+                        logger.error("cannot accept connections on %s for now: %s", self.address, error)
+                    back_off = min(max(2 * back_off, _BACK_OFF_FIRST), _BACK_OFF_MOST)
+                    if _core.wait_any({self._wake.fileno(): _core.POLLIN}, _core.to_deadline(back_off)):
+                        return
+            else:
+                back_off = 0.0
+                self._serve(sock)
+
+
+class _Workers:
+    """Threads that run handlers; one that is done waits for the next for a while."""
+
+    LINGER = 5.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+
+    def run(self, job: Callable[[], None]) -> None:
+        """Runs the job in a waiting thread or a new one. RuntimeError when the system has no more threads."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                self._jobs.put(job)
+                return
+        threading.Thread(target=self._work, args=(job,), name="gtcp-handler", daemon=True).start()
+
+    def _work(self, job: Callable[[], None] | None) -> None:
+        while job is not None:
+            job()
+            with self._lock:
+                self._idle += 1
+            try:
+                job = self._jobs.get(timeout=self.LINGER)
+            except queue.Empty:
+                with self._lock:
+                    if self._idle:
+                        self._idle -= 1
+                        return
+                job = self._jobs.get()  # it was given away meanwhile
+
+    def close(self) -> None:
+        """Ends the waiting threads; those at work end when they next would wait too long."""
+        with self._lock:
+            for _ in range(self._idle):
+                self._jobs.put(None)
+            self._idle = 0
+
+
+def _listen(address: Address, backlog: int) -> socket.socket:
+    """A listening, non-blocking socket; every interface means both IPv6 and IPv4 where the system has both."""
+    if address.host:
+        family, kind, protocol, name = resolve(address, None)[0]
+        return _bind(family, kind, protocol, name, backlog, address)
+    if socket.has_dualstack_ipv6():
+        try:
+            name = ("::", address.port, 0, 0)
+            return _bind(socket.AF_INET6, socket.SOCK_STREAM, 0, name, backlog, address)
+        except SocketError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+    return _bind(socket.AF_INET, socket.SOCK_STREAM, 0, ("0.0.0.0", address.port), backlog, address)
+
+
+def _bind(
+    family: int, kind: int, protocol: int, name: tuple[object, ...], backlog: int, address: Address
+) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if address.host else 0)
+        sock.bind(name)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        number = error.errno or errno.EIO
+        raise BY_ERRNO.get(number, SocketError)(number, os.strerror(number), str(address)) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+# -- servers by name
+
+_by_name: dict[str, Server] = {}
+
+
+def get_server(name: str = "default") -> Server:
+    """The server of this name; made, without address and handler, when there is none."""
+    server = _by_name.get(name)
+    return Server(name=name) if server is None else server
+
+
+def _register(name: str, server: Server) -> None:
+    if _by_name.setdefault(name, server) is not server:
+        raise ValueError(f"there is a server named {name!r} already")
+
+
+def _unregister(server: Server) -> None:
+    if server.name is not None and _by_name.get(server.name) is server:
+        del _by_name[server.name]
+
+
+Server.__module__ = "gtcp"
