@@ -1,5 +1,7 @@
 """TCP connections, a connection pool, a server and a small package protocol, after GoFrame's gtcp."""
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from gtcp._address import FREE_PORT_ADDRESS, Address, get_free_port, get_free_ports
 from gtcp._conn import Conn
 from gtcp._dial import dial
@@ -36,6 +38,9 @@ from gtcp._options import PkgOption, Retry
 from gtcp._pool import Pool, PoolConn, PoolStats, get_pool
 from gtcp._server import Server, get_server
 
+if _TYPE_CHECKING:
+    from gtcp._tls import CertificateError, TLSError, TLSInfo, TruncatedError, load_key_crt
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -44,6 +49,7 @@ __all__ = [
     "AbortedError",
     "Address",
     "BrokenError",
+    "CertificateError",
     "ClosedError",
     "ConcurrencyError",
     "Conn",
@@ -63,13 +69,17 @@ __all__ = [
     "Retry",
     "Server",
     "SocketError",
+    "TLSError",
+    "TLSInfo",
     "TimedOutError",
     "Timeout",
+    "TruncatedError",
     "dial",
     "get_free_port",
     "get_free_ports",
     "get_pool",
     "get_server",
+    "load_key_crt",
     "send",
     "send_pkg",
     "send_pkg_with_timeout",
@@ -79,3 +89,12 @@ __all__ = [
     "send_recv_with_timeout",
     "send_with_timeout",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The names of TLS load the ssl module when they are first asked for: plain TCP does without it."""
+    if name in {"CertificateError", "TLSError", "TLSInfo", "TruncatedError", "load_key_crt"}:
+        from gtcp import _tls
+
+        return getattr(_tls, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,6 +15,7 @@ from gtcp._options import PkgOption, Retry
 if TYPE_CHECKING:
     import ssl
 
+    from gtcp._tls import TLSInfo
     from typing_extensions import Buffer, Self
 
 
@@ -39,10 +40,9 @@ class Conn(_core.BaseConn):
         server_hostname: str | None = None,
     ) -> None:
         self._check_new()
-        if tls or server_hostname is not None:
-            raise NotImplementedError("TLS is not supported yet")
-        sock = connect(parse(addr), _core.to_deadline(timeout))
-        self._take_socket(sock)
+        address = parse(addr)
+        context = tls_context(tls, server_hostname)
+        self._open(address, _core.to_deadline(timeout), context, server_hostname)
 
     @classmethod
     def from_socket(cls, sock: socket.socket) -> Self:
@@ -58,6 +58,59 @@ class Conn(_core.BaseConn):
         tune(sock)
         conn._take_socket(sock)
         return conn
+
+    def _open(
+        self,
+        address: Address,
+        deadline: float | None,
+        context: ssl.SSLContext | None,
+        server_hostname: str | None,
+    ) -> None:
+        """Dials, and agrees on TLS when there is a context."""
+        self._take_socket(connect(address, deadline))
+        if context is not None:
+            from gtcp import _tls
+
+            try:
+                _tls.connect(self, context, server_hostname or address.host, deadline)
+            except BaseException:
+                self.close()
+                raise
+
+    def start_tls(
+        self,
+        tls: ssl.SSLContext | bool = True,
+        *,
+        server_hostname: str | None = None,
+        server_side: bool = False,
+        timeout: float | None = 30.0,
+    ) -> None:
+        """Goes on in TLS, as the client or with `server_side` as the server.
+
+        `tls`: an SSLContext, or True for one that verifies chain and name. `timeout`: seconds for the handshake.
+
+        Raises BrokenError when plain bytes have arrived already: they could be an attacker's. TLSError or Timeout when
+        the handshake fails; the connection can only be closed then.
+        """
+        context = tls_context(tls, server_hostname)
+        if context is None:
+            raise TypeError("tls must be an ssl.SSLContext or True")
+        from gtcp import _tls
+
+        deadline = _core.to_deadline(timeout)
+        if server_side:
+            _tls.accept(self, context, deadline)
+        else:
+            _tls.connect(self, context, server_hostname or self.remote_addr().host, deadline)
+
+    def tls_info(self) -> TLSInfo | None:
+        """Version, cipher, ALPN protocol and the peer's certificate; None for plain TCP."""
+        session = self._tls_session
+        if session is None:
+            return None
+        from gtcp import _tls
+
+        return _tls.info(session)
 
     def _take_socket(self, sock: socket.socket) -> None:
         local, remote = names_of(sock)
@@ -129,6 +182,17 @@ def names_of(sock: socket.socket) -> tuple[object, object]:
         return sock.getsockname(), sock.getpeername()
     except OSError:
         return sock.getsockname(), None
+
+
+def tls_context(tls: ssl.SSLContext | bool | None, server_hostname: str | None) -> ssl.SSLContext | None:
+    """The context that `tls` asks for. The module is loaded when the first connection needs it."""
+    if tls is None or tls is False:
+        if server_hostname is not None:
+            raise ValueError(f"server_hostname is for TLS, got {server_hostname!r} without tls")
+        return None
+    from gtcp import _tls
+
+    return _tls.client_context(tls)
 
 
 Conn.__module__ = "gtcp"

@@ -8,6 +8,8 @@ include "_corelib/recvbuf.pxi"      # the bytes that arrived and nobody took yet
 include "_corelib/framing.pxi"      # bytes in, units out; knows no socket and no clock
 include "_corelib/deadline.pxi"     # seconds -> an absolute moment
 include "_corelib/wait.pxi"         # the one place that waits, and turns for those who queue
+include "_corelib/operation.pxi"    # what one call wants
+include "_corelib/tls.pxi"          # records on one side, plaintext on the other; knows no socket
 include "_corelib/stream.pxi"       # the socket, and every operation as a step
 include "_corelib/freelist.pxi"     # the pool's accounting
 include "_corelib/alarm.pxi"        # when somebody has to look after idle connections

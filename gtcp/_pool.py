@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
-from gtcp._conn import Conn, names_of
-from gtcp._dial import connect, earlier
+from gtcp._conn import Conn, tls_context
+from gtcp._dial import earlier
 from gtcp._options import check_count, check_number
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ class Pool(_core.BasePool):
         server_hostname: str | None = None,
     ) -> None:
         self.addr = parse(addr)
-        if tls or server_hostname is not None:
-            raise NotImplementedError("TLS is not supported yet")
+        self._context = tls_context(tls, server_hostname)
+        self._server_hostname = server_hostname
         if order not in ("lifo", "fifo"):
             raise ValueError(f"order must be 'lifo' or 'fifo', got {order!r}")
         for name, count, least in (
@@ -158,10 +158,11 @@ class Pool(_core.BasePool):
 
     # -- what the core asks for
 
-    def _dial(self, deadline: float | None) -> tuple[int, object, object]:
-        sock = connect(self.addr, earlier(deadline, _core.to_deadline(self._connect_timeout)))
-        local, remote = names_of(sock)
-        return sock.detach(), local, remote
+    def _dial(self, deadline: float | None) -> _core.BaseConn:
+        conn = Conn.__new__(Conn)
+        until = earlier(deadline, _core.to_deadline(self._connect_timeout))
+        conn._open(self.addr, until, self._context, self._server_hostname)
+        return conn
 
     def _lifetime(self) -> float | None:
         """Seconds that a new connection may live; the jitter keeps those of one burst from ending together."""

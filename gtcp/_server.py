@@ -16,10 +16,11 @@ from gtcp import _core
 from gtcp._address import Address, AddressLike, of_socket, parse
 from gtcp._conn import Conn
 from gtcp._dial import resolve
-from gtcp._errors import BY_ERRNO, EOF, ClosedError, SocketError
+from gtcp._errors import BY_ERRNO, EOF, ClosedError, Error, SocketError
 
 if TYPE_CHECKING:
     import ssl
+    from os import PathLike
 
     from typing_extensions import Self
 
@@ -39,7 +40,7 @@ class Server:
     """A TCP server: `handler(conn)` runs in a thread of its own for each connection.
 
     `address`: "host:port", ":port" for every interface, "" for any free port (see `get_listened_port`). `name`: for
-    `get_server`. `backlog`: connections that may wait to be accepted.
+    `get_server`. `tls`: an ssl.SSLContext for servers; a client has `handshake_timeout` seconds. `backlog`: connections that may wait to be accepted.
 
     The connection is closed when the handler returns, unless it was detached. An exception of the handler is logged
     and ends only its connection; the end of a connection that leaves the handler as `EOF` is the normal end.
@@ -54,11 +55,16 @@ class Server:
         name: str | None = None,
         *,
         tls: ssl.SSLContext | None = None,
+        handshake_timeout: float | None = 10.0,
         backlog: int = 1024,
     ) -> None:
-        if tls is not None:
-            raise NotImplementedError("TLS is not supported yet")
         self.set_address(address)
+        self._tls: ssl.SSLContext | None = None
+        self._tls_files: tuple[str | PathLike[str], str | PathLike[str]] | None = None
+        if tls is not None:
+            self.set_tls_config(tls)
+        self._handshake_timeout = handshake_timeout
+        _core.to_deadline(handshake_timeout)
         self._handler: Handler | None = None
         if handler is not None:
             self.set_handler(handler)
@@ -91,12 +97,31 @@ class Server:
         self._handler = handler
 
     def set_tls_config(self, config: ssl.SSLContext) -> None:
-        """TLS for the connections from the next `start` on."""
-        raise NotImplementedError("TLS is not supported yet")
+        """TLS by this server-side context for the connections accepted from now on. TypeError for anything else."""
+        import ssl
 
-    def set_tls_key_crt(self, crt_file: str, key_file: str) -> None:
-        """TLS with a certificate and its key from the next `start` on."""
-        raise NotImplementedError("TLS is not supported yet")
+        if not isinstance(config, ssl.SSLContext):
+            raise TypeError(f"config must be an ssl.SSLContext, not {type(config).__name__}")
+        self._tls, self._tls_files = config, None
+
+    def set_tls_key_crt(self, crt_file: str | PathLike[str], key_file: str | PathLike[str]) -> None:
+        """TLS with a certificate and its key, PEM files, for the connections accepted from now on.
+
+        OSError when a file cannot be read, TLSError when its content is wrong: the server is as before then.
+        """
+        from gtcp import _tls
+
+        self._tls = _tls.load_key_crt(crt_file, key_file, server_side=True)
+        self._tls_files = crt_file, key_file
+
+    def reload_tls(self) -> None:
+        """Reads the files of `set_tls_key_crt` again, for the connections accepted from now on.
+
+        Those that are open go on. RuntimeError when the server has no files to read; errors as there.
+        """
+        if self._tls_files is None:
+            raise RuntimeError("there are no files to read again: set_tls_key_crt was not called")
+        self.set_tls_key_crt(*self._tls_files)
 
     def get_listened_address(self) -> Address | None:
         """The address in use; None while not listening."""
@@ -197,7 +222,8 @@ class Server:
         handler = self._handler
         assert handler is not None
         try:
-            handler(conn)
+            if self._agree_on_tls(conn):
+                handler(conn)
         except EOF as end:
             if end.partial or end.expected is not None:
                 logger.exception("the peer of %r closed in the middle", conn)
@@ -208,6 +234,20 @@ class Server:
             logger.exception("the handler of %r failed", conn)
         finally:
             self._forget(conn)
+
+    def _agree_on_tls(self, conn: Conn) -> bool:
+        """The handshake, in the handler's thread: the acceptor never waits for one."""
+        context = self._tls
+        if context is None:
+            return True
+        from gtcp import _tls
+
+        try:
+            _tls.accept(conn, context, _core.to_deadline(self._handshake_timeout))
+        except (Error, OSError) as error:
+            logger.warning("TLS handshake of %r failed: %s", conn, error)
+            return False
+        return True
 
     def _forget(self, conn: Conn) -> None:
         conn.close()

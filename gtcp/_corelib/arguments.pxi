@@ -13,6 +13,7 @@ from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
 cdef enum:
     BURST_LIMIT = 16 << 20          # bytes that one recv(-1) returns at most
     LINE_LIMIT = 1 << 20            # default max_size of lines and delimited units
+    FAREWELL = 100000000            # how long close() waits for the peer's TLS goodbye, 100 ms
     DEFAULT_GAP = 1000000           # buffer_wait_recv, 1 ms
 
 cdef bytes NEWLINE = b"\n"

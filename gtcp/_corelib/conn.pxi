@@ -411,6 +411,7 @@ cdef class BaseConn:
         if self.stream is None:
             return 0
         if self.home is None:
+            self.stream.farewell(0 if discard else FAREWELL)
             return self.stream.close()
         return self.home.take_back(self, discard)
 
@@ -426,6 +427,7 @@ cdef class BaseConn:
         cdef int error
         self.failed = True              # a lease cannot go back with half a connection
         stream.enter()
+        stream.farewell_half()
         error = posix.shutdown(stream.fd, posix.SHUT_WR)
         stream.leave()
         if error < 0:
@@ -444,6 +446,24 @@ cdef class BaseConn:
         self._check_new()
         self.stream = adopt(fd, local, remote)
 
+    def _start_tls(self, session, incoming, outgoing, translate, deadline):
+        """TLS from the next byte on: agrees with the peer until `deadline`. The connection is broken if that fails."""
+        cdef Stream stream = self.open_stream()
+        if stream.tls is not None:
+            raise RuntimeError("the connection speaks TLS already")
+        if stream.users:
+            raise ConcurrencyError("the connection is in use")
+        if stream.parser.pending():
+            raise BrokenError(f"{stream.parser.pending()} plain bytes have arrived already")
+        stream.tls = Tls(session, incoming, outgoing, translate)
+        stream.handshake(moment_of(deadline))
+
+    @property
+    def _tls_session(self):
+        """The ssl.SSLObject; None for plain TCP."""
+        cdef Stream stream = self.open_stream()
+        return None if stream.tls is None else stream.tls.session
+
     def _names(self):
         """(local, remote) address as the socket module gives them."""
         cdef Stream stream = self.open_stream()
@@ -457,6 +477,8 @@ cdef class BaseConn:
             raise ConcurrencyError("the connection is in use")
         if stream.parser.pending():
             raise BrokenError(f"{stream.parser.pending()} received bytes would be lost")
+        if stream.tls is not None:
+            raise TypeError("a TLS connection cannot be detached: its keys would be lost")
         if stream.receive_timeout:
             posix.set_timeout(fd, posix.SO_RCVTIMEO, 0)
         stream.fd = -1

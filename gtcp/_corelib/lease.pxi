@@ -74,9 +74,9 @@ cdef class BasePool(FreeList):
 
     cdef Stream dial(self, int64_t deadline):
         """A new connection; no lock is held and no book is open meanwhile."""
-        cdef Stream stream
-        fd, local, remote = self._dial(None if deadline == NEVER else deadline / 1e9)
-        stream = adopt(fd, local, remote)
+        cdef BaseConn conn = self._dial(None if deadline == NEVER else deadline / 1e9)
+        cdef Stream stream = conn.open_stream()
+        conn.stream = None
         lifetime = self._lifetime()
         if lifetime is not None:
             stream.expires_at = stream.born + nanoseconds(lifetime, "lifetime")

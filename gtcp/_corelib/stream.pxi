@@ -3,6 +3,7 @@
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 cimport gtcp._corelib.posix as posix
@@ -14,33 +15,6 @@ cdef enum StreamEnd:
 cdef enum:
     # Sends at least this large are worth the GIL's release: other threads run while the kernel copies.
     LONG_SEND = 32768
-
-
-cdef struct Wait:
-    int64_t deadline
-    # Until when this step wants to wait: the deadline, or the end of the silence that ends a BURST.
-    int64_t until
-    # The calling thread may sleep inside the system call, which saves the poll before it: at all, and now.
-    bint blocking
-    bint sleep
-    # What a step that is not done needs before it can go on: POLLIN, POLLOUT or both.
-    int events
-
-
-cdef struct Out:
-    # What is to be sent: a header of up to 4 bytes and the payload, which the caller keeps alive.
-    char[4] header
-    int header_size
-    const char* data
-    Py_ssize_t size
-    # How many of these bytes the kernel has taken, header included.
-    Py_ssize_t sent
-
-
-cdef inline void start_wait(Wait* wait, int64_t deadline) noexcept:
-    wait.deadline = wait.until = deadline
-    wait.blocking = wait.sleep = True
-    wait.events = 0
 
 
 @cython.final
@@ -58,6 +32,7 @@ cdef class Stream:
     cdef str broken
 
     cdef Parser parser
+    cdef Tls tls                    # None for plain TCP
     cdef Turn sending
     cdef Turn exchanging
     cdef size_t receiver            # who() receives, 0 for nobody
@@ -111,7 +86,7 @@ cdef class Stream:
         cdef Py_ssize_t n
         if bursting:
             wait.sleep = False
-        n = self._recv(where, room, wait)
+        n = self._recv(where, room, wait) if self.tls is None else self._recv_tls(where, room, wait)
         if n > 0:
             parser.fill(unit, n, room)
         elif n == -posix.EAGAIN:
@@ -142,6 +117,32 @@ cdef class Stream:
                 return n
             PyErr_CheckSignals()
 
+    cdef Py_ssize_t _recv_tls(self, char* where, Py_ssize_t room, Wait* wait) except? -1:
+        """The same through TLS: as much plaintext as fits and has come, for a full read to mean what it does in TCP."""
+        cdef Tls tls = self.tls
+        cdef Py_ssize_t n, got = 0
+        while True:
+            try:
+                n = tls.read(where + got, room - got)
+            except:
+                if got and tls.fault is not None:
+                    return got          # what came before the failure; the next read raises it again
+                raise
+            if n > 0:
+                got += n
+                if got < room:
+                    continue
+            if got:
+                return got
+            if n == 0:
+                return 0
+            tls.flush(self.fd)          # answers to what has been read; what cannot leave now waits for the next send
+            n = self._recv(tls.room(), CIPHERTEXT, wait)
+            if n < 0:
+                tls.relax()
+                return n
+            tls.feed(tls.block, n)
+
     cdef bint _arm(self, int64_t deadline) noexcept:
         """Lets a blocking recv sleep for most of the time left; False when it must not sleep at all.
 
@@ -164,6 +165,8 @@ cdef class Stream:
         cdef int fd = self.fd
         cdef Py_ssize_t total = out.header_size + out.size
         cdef Py_ssize_t n
+        if self.tls is not None:
+            return self._send_tls(out, wait)
         while out.sent < total:
             if total - out.sent >= LONG_SEND:
                 with nogil:
@@ -185,6 +188,68 @@ cdef class Stream:
             else:
                 raise socket_error(n)
         return True
+
+    cdef bint _send_tls(self, Out* out, Wait* wait) except -1:
+        """The same through TLS. What counts as sent are bytes in records; the next send flushes those that wait."""
+        cdef Py_ssize_t total = out.header_size + out.size
+        cdef Py_ssize_t n
+        while True:
+            n = self.tls.flush(self.fd)
+            if n == 0:
+                if out.sent == total:
+                    return True
+                n = self.tls.write_framed(out)
+                if n > 0:
+                    out.sent += n
+                elif not self._feed_tls(wait):
+                    return False
+            elif n == -posix.EAGAIN:
+                wait.events = posix.POLLOUT
+                wait.until = wait.deadline
+                return False
+            elif n == -posix.EINTR:
+                PyErr_CheckSignals()
+            elif self.closed:
+                raise_closed()
+            else:
+                raise socket_error(n)
+
+    cdef bint _feed_tls(self, Wait* wait) except -1:
+        """One read of records that a handshake or a send needs: False with wait.events set when there are none."""
+        cdef char* block = <char*>malloc(CIPHERTEXT)    # a receiver may be asleep in a read into the other one
+        cdef Py_ssize_t n
+        if block == NULL:
+            raise MemoryError("no memory to receive TLS records")
+        try:
+            n = posix.recv(self.fd, block, CIPHERTEXT, posix.MSG_DONTWAIT)
+            if n >= 0:
+                self.tls.feed(block, n)
+        finally:
+            free(block)
+        if n >= 0 or n == -posix.EINTR:
+            PyErr_CheckSignals()
+            return True
+        if self.closed:
+            raise_closed()
+        if n != -posix.EAGAIN:
+            raise socket_error(n)
+        wait.events = posix.POLLIN
+        wait.until = wait.deadline
+        return False
+
+    cdef bint handshake_step(self, Wait* wait) except -1:
+        """True when both sides have agreed, or False with wait.events set."""
+        cdef Out nothing
+        cdef Py_ssize_t n
+        memset(&nothing, 0, sizeof(Out))
+        while True:
+            n = 0 if self.tls.established else self.tls.handshake()
+            if not self._send_tls(&nothing, wait):
+                return False
+            if n == 0:
+                return True
+            if not self._feed_tls(wait):
+                return False
 
     cdef int _raise_end(self, Unit* unit) except -1:
         if self.end < 0:
@@ -282,6 +347,11 @@ cdef class Stream:
             self.broken = "memory ran out while receiving"
         elif self.parser.oversized:
             self.broken = "a package was too long"
+        return self._after_failed_tls()
+
+    cdef int _after_failed_tls(self) except -1:
+        if self.tls is not None and self.tls.fault is not None:
+            self.broken = f"TLS failed: {self.tls.fault}"
         return 0
 
     cdef int transmit(self, Out* out, int64_t deadline) except -1:
@@ -317,7 +387,7 @@ cdef class Stream:
             error.sent = max(0, out.sent - out.header_size)
         if 0 < out.sent < out.header_size + out.size and (out.header_size or not isinstance(error, Error)):
             self.broken = "an earlier send stopped in the middle"
-        return 0
+        return self._after_failed_tls()
 
     cdef object exchange(self, Out* out, int64_t send_deadline, Unit* unit, int64_t recv_deadline):
         """Sends, then receives; no other exchange gets in between."""
@@ -336,10 +406,65 @@ cdef class Stream:
         finally:
             self.leave()
 
+    cdef int handshake(self, int64_t deadline) except -1:
+        """Blocks until both sides have agreed on TLS."""
+        cdef Wait wait
+        start_wait(&wait, deadline)
+        self.enter()
+        try:
+            while not self.handshake_step(&wait):
+                if not wait_ready(self.fd, wait.events, wait.until):
+                    if self.handshake_step(&wait):
+                        break
+                    raise Timeout("timed out during the TLS handshake")
+        except:
+            self.broken = "the TLS handshake failed"
+            self.tls.flush(self.fd)     # the alert that tells the peer why
+            raise
+        finally:
+            self.leave()
+        return 0
+
     # -- the end
+
+    cdef int farewell(self, int64_t patience) except -1:
+        """TLS: says goodbye, and waits `patience` nanoseconds for the peer's. Failing is no error: the end is near."""
+        cdef Wait wait
+        cdef Out nothing
+        if self.tls is None or not self.tls.established or self.tls.goodbye_sent or self.closed or self.users \
+                or self.fd < 0 or self.broken is not None or self.end < 0 or self.generation != posix.generation:
+            return 0
+        memset(&nothing, 0, sizeof(Out))
+        start_wait(&wait, posix.now() + patience)
+        self.users += 1
+        try:
+            while self.tls.say_goodbye() != 0 and not self.closed:
+                if not self._send_tls(&nothing, &wait) or patience == 0:
+                    break
+                if not self._feed_tls(&wait) and not wait_ready(self.fd, wait.events, wait.until):
+                    break
+            self._send_tls(&nothing, &wait)
+        except Exception:
+            pass
+        finally:
+            self.leave()
+        return 0
+
+    cdef int farewell_half(self) except -1:
+        """TLS: tells the peer that nothing more comes; receiving goes on."""
+        cdef Wait wait
+        cdef Out nothing
+        if self.tls is not None and self.tls.established and not self.tls.goodbye_sent:
+            memset(&nothing, 0, sizeof(Out))
+            start_wait(&wait, 0)
+            self.tls.say_goodbye()
+            self._send_tls(&nothing, &wait)
+        return 0
 
     cdef int close(self, bint reset=False) except -1:
         """Closes once; wakes everybody who sleeps in a call on this connection."""
+        if not reset:
+            self.farewell(0)
         if self.closed:
             return 0
         self.closed = True
@@ -364,9 +489,25 @@ cdef class Stream:
 
     cdef int quiet(self) noexcept:
         """What an idle connection has to say: -EAGAIN nothing, 0 the peer closed, > 0 bytes, else -errno."""
+        cdef int said
         if self.end != OPEN:
             return 0
-        return posix.look(self.fd) if self.parser.pending() == 0 else 1
+        if self.parser.pending():
+            return 1
+        said = posix.look(self.fd)
+        return self._quiet_tls() if said > 0 and self.tls is not None else said
+
+    cdef int _quiet_tls(self) noexcept:
+        """Records have come: tickets and key updates are silence, anything else is not."""
+        cdef Wait wait
+        cdef char byte
+        cdef Py_ssize_t n
+        start_wait(&wait, 0)
+        try:
+            n = self._recv_tls(&byte, 1, &wait)
+        except Exception:
+            return 0
+        return <int>n
 
 
 cdef Stream adopt(int fd, object local, object remote):

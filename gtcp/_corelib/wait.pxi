@@ -33,7 +33,10 @@ cdef inline size_t who() noexcept:
 
 
 cdef class Parker:
-    """One who waits in a queue: sleeps in `park` until somebody calls `unpark`, once."""
+    """One who waits in a queue: sleeps in `park` until somebody calls `unpark`, once.
+
+    This one sleeps as a thread; other ways to wait override `park` and `unpark`.
+    """
     cdef pythread.PyThread_type_lock lock
     cdef size_t ident
     cdef object gift                # what the waker hands over

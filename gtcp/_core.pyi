@@ -1,0 +1,303 @@
+"""What the rest of gtcp and its tests may use of the core; everything else in there is its own affair.
+
+Moments are `time.monotonic()` seconds, durations are seconds; None means no limit for both.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from ssl import MemoryBIO, SSLObject
+from types import TracebackType
+from typing import Final, NoReturn, TypedDict, final, overload, type_check_only
+
+from typing_extensions import Buffer, Self
+
+from gtcp._options import PkgOption, Retry
+
+__all__ = [
+    "POLLIN",
+    "POLLOUT",
+    "REASON_NAMES",
+    "Alarm",
+    "BaseConn",
+    "BasePool",
+    "Parser",
+    "Signal",
+    "UnitIterator",
+    "alarm",
+    "remaining",
+    "sleep",
+    "to_deadline",
+    "wait_any",
+]
+
+# -- time and waiting
+
+POLLIN: Final[int]
+POLLOUT: Final[int]
+
+@overload
+def to_deadline(timeout: None) -> None: ...
+@overload
+def to_deadline(timeout: float | None) -> float | None:
+    """The moment `timeout` seconds from now."""
+
+@overload
+def remaining(deadline: None) -> None: ...
+@overload
+def remaining(deadline: float) -> float: ...
+@overload
+def remaining(deadline: float | None) -> float | None:
+    """Seconds until the moment, not below 0."""
+
+def sleep(seconds: float, /) -> None:
+    """Sleeps, letting others run."""
+
+def wait_any(fds: Mapping[int, int], deadline: float | None = None) -> list[int]:
+    """Waits for sockets, each with POLLIN, POLLOUT or both; answers those that are ready, none at the deadline."""
+
+@final
+class Signal:
+    """Tells any number of waiting callers, now and later, that something has happened."""
+
+    @property
+    def is_set(self) -> bool: ...
+    def set(self) -> None: ...
+    def wait(self, deadline: float | None = None) -> bool:
+        """True when it has happened, False when the deadline came first."""
+
+@final
+class Alarm:
+    """When somebody has to look after idle connections. One thread attends it."""
+
+    def attend(self) -> bool:
+        """The calling thread will sleep; False when another one does already."""
+
+    def resign(self) -> None: ...
+    def wait(self) -> None:
+        """Sleeps until the alarm's moment."""
+
+alarm: Alarm
+
+# -- framing
+
+@final
+class Parser:
+    """Bytes in, units out; None is "more is needed". Not for several threads at once."""
+
+    @property
+    def buffered(self) -> int: ...
+    def feed(self, data: Buffer) -> None: ...
+    def take_exact(self, n: int) -> bytes | None: ...
+    def take_pkg(self, header_size: int, limit: int) -> bytes | None: ...
+    def take_pkgs(self, header_size: int, limit: int, into: list[bytes], n: int) -> int:
+        """Appends up to n packages to `into` (n < 0: all); answers how many."""
+
+    def take_till(self, needle: bytes, limit: int, *, line: bool = False) -> bytes | None: ...
+
+# -- connections
+
+class BaseConn:
+    """What Conn and PoolConn share. A subclass has `_dropped()`, called when an open one loses its last reference."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    def send(self, data: Buffer, retry: Retry | None = None, *, timeout: float | None = None) -> None:
+        """Sends all of `data`."""
+
+    def send_pkg(self, data: Buffer, option: PkgOption | None = None, *, timeout: float | None = None) -> None:
+        """Sends one package."""
+
+    def send_pkgs(
+        self, packages: Iterable[Buffer], option: PkgOption | None = None, *, timeout: float | None = None
+    ) -> None:
+        """Sends many packages in as few system calls as possible."""
+
+    def recv(self, length: int | None = -1, retry: Retry | None = None, *, timeout: float | None = None) -> bytes:
+        """Exactly `length` bytes; with 0 what one read gives; with -1 what comes until a pause."""
+
+    def recv_into(self, buffer: Buffer, n: int = 0, *, timeout: float | None = None) -> int:
+        """Receives exactly `n` bytes into the buffer, or with 0 what one read gives; answers how many."""
+
+    def recv_line(
+        self, retry: Retry | None = None, *, timeout: float | None = None, max_size: int | None = None
+    ) -> bytes:
+        """Receives up to a newline, which is dropped."""
+
+    def recv_till(
+        self, til: bytes, retry: Retry | None = None, *, timeout: float | None = None, max_size: int | None = None
+    ) -> bytes:
+        """Receives up to and with the delimiter."""
+
+    def recv_pkg(self, option: PkgOption | None = None, *, timeout: float | None = None) -> bytes:
+        """Receives the payload of one package."""
+
+    def recv_pkgs(
+        self, n: int = -1, option: PkgOption | None = None, *, timeout: float | None = None
+    ) -> list[bytes]:
+        """Receives `n` packages; with -1 at least one, and all that have arrived with it."""
+
+    def send_recv(
+        self, data: Buffer, length: int | None = -1, retry: Retry | None = None, *, timeout: float | None = None
+    ) -> bytes:
+        """`send` and `recv` as one exchange."""
+
+    def send_recv_pkg(
+        self, data: Buffer, option: PkgOption | None = None, *, timeout: float | None = None
+    ) -> bytes:
+        """`send_pkg` and `recv_pkg` as one exchange."""
+
+    def send_recv_pkgs(
+        self,
+        packages: Iterable[Buffer],
+        option: PkgOption | None = None,
+        *,
+        timeout: float | None = None,
+        window: int = 64,
+    ) -> list[bytes]:
+        """Sends many packages and receives the one reply of each, with up to `window` under way."""
+
+    def packages(self, option: PkgOption | None = None, *, timeout: float | None = None) -> Iterator[bytes]:
+        """The packages that come, until a clean EOF; `timeout` is for each."""
+
+    def lines(self, *, timeout: float | None = None, max_size: int | None = None) -> Iterator[bytes]:
+        """The lines that come, until a clean EOF; `timeout` is for each."""
+
+    def set_deadline(self, when: float | None) -> None: ...
+    def set_deadline_recv(self, when: float | None) -> None: ...
+    def set_deadline_send(self, when: float | None) -> None: ...
+    def set_buffer_wait_recv(self, seconds: float, /) -> None:
+        """The silence that ends `recv(-1)`."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that have been received and not yet been taken."""
+
+    @property
+    def closed(self) -> bool: ...
+    def fileno(self) -> int:
+        """The descriptor, for looking only; -1 when closed."""
+
+    def is_alive(self) -> bool:
+        """Neither side has closed or broken the connection, as far as the kernel knows."""
+
+    def close_write(self) -> None:
+        """Tells the peer that nothing more comes."""
+
+    def close(self) -> None:
+        """Closes the connection, or puts a leased one back."""
+
+    def abort(self) -> None:
+        """Closes with a reset."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def __del__(self) -> None: ...
+    def __reduce__(self) -> NoReturn: ...
+
+    # For the layer above.
+
+    def _check_new(self) -> None:
+        """RuntimeError when the handle has had a connection."""
+
+    def _adopt(self, fd: int, local: object, remote: object) -> None:
+        """Takes a connected socket over, also when this fails."""
+
+    def _names(self) -> tuple[object, object]:
+        """(local, remote) address as the socket module gives them."""
+
+    def _detach(self) -> int:
+        """Gives the descriptor away."""
+
+    def _discard(self) -> None:
+        """Closes without a way back into the pool."""
+
+    def _leak(self) -> None:
+        """Ends a lease that nobody holds any more."""
+
+    @property
+    def _tls_session(self) -> SSLObject | None: ...
+    def _start_tls(
+        self,
+        session: SSLObject,
+        incoming: MemoryBIO,
+        outgoing: MemoryBIO,
+        translate: Callable[[BaseException], BaseException | None],
+        deadline: float | None,
+    ) -> None:
+        """TLS from the next byte on. `translate` answers None for "more records are needed"."""
+
+@final
+class UnitIterator:
+    """Units one after the other until a clean end; what `packages` and `lines` give."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> bytes: ...
+
+# -- the pool
+
+REASON_NAMES: Final[tuple[str, ...]]
+
+@type_check_only
+class _Books(TypedDict):
+    idle: int
+    in_use: int
+    connecting: int
+    waiting: int
+    max_size: int | None
+    acquired: int
+    reused: int
+    created: int
+    failed: int
+    closed: dict[str, int]  # by REASON_NAMES
+    wait_total: float
+    wait_longest: float
+    use_total: float
+    use_longest: float
+
+class BasePool:
+    """The core of Pool. A subclass has
+
+    `_dial(deadline: float | None) -> BaseConn`: a new connection, whose socket the pool takes over;
+    `_lifetime() -> float | None`: seconds that it may live;
+    `_watch() -> None`: makes sure that somebody attends the alarm.
+    """
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    def acquire(self, timeout: float | None = ...) -> BaseConn:
+        """Lends a connection, an object of `lease_type`; by default within the pool's `timeout`."""
+
+    def numbers(self) -> str:
+        """The books in a few words."""
+
+    # For the layer above.
+
+    def _configure(
+        self,
+        *,
+        lease_type: type[BaseConn],
+        max_size: int | None,
+        max_idle: int | None,
+        max_waiting: int | None,
+        max_uses: int | None,
+        ttl: float | None,
+        timeout: float | None,
+        fifo: bool,
+        look: bool,
+        renews: bool,
+        one_way: bool,
+    ) -> None:
+        """Options that have been checked; None for no limit."""
+
+    def _lend_to(self, lease: BaseConn, timeout: float | None) -> None:
+        """Fills a handle that its user constructed."""
+
+    def _reap(self, everything: bool = False) -> None:
+        """Closes what is idle for too long, or all that is idle, and sets the alarm."""
+
+    def _expire(self) -> None:
+        """What has been opened until now is closed when it comes back."""
+
+    def _shut(self) -> None:
+        """No more leases."""
+
+    def _books(self) -> _Books: ...

@@ -1,0 +1,29 @@
+# What one call wants: how long it may wait, and what it sends. Lives on the caller's stack.
+from libc.stdint cimport int64_t
+
+
+cdef struct Wait:
+    int64_t deadline
+    # Until when this step wants to wait: the deadline, or the end of the silence that ends a BURST.
+    int64_t until
+    # The calling thread may sleep inside the system call, which saves the poll before it: at all, and now.
+    bint blocking
+    bint sleep
+    # What a step that is not done needs before it can go on: POLLIN, POLLOUT or both.
+    int events
+
+
+cdef struct Out:
+    # What is to be sent: a header of up to 4 bytes and the payload, which the caller keeps alive.
+    char[4] header
+    int header_size
+    const char* data
+    Py_ssize_t size
+    # How many of these bytes the kernel has taken, header included.
+    Py_ssize_t sent
+
+
+cdef inline void start_wait(Wait* wait, int64_t deadline) noexcept:
+    wait.deadline = wait.until = deadline
+    wait.blocking = wait.sleep = True
+    wait.events = 0

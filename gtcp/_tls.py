@@ -1,0 +1,145 @@
+"""TLS by ssl.SSLContext. Loaded when the first connection needs it: importing gtcp does not import ssl."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from functools import lru_cache
+from os import PathLike
+from typing import Any
+
+from gtcp import _core
+from gtcp._errors import Error
+
+# A context's last sessions by peer, to resume them: kept on the context, so they live and die with it.
+_SESSIONS = "_gtcp_sessions"
+_MAX_SESSIONS = 32
+
+
+class TLSError(Error, ssl.SSLError):
+    """TLS failed: no agreement in the handshake, a damaged record. The connection can only be closed."""
+
+
+class CertificateError(TLSError, ssl.SSLCertVerificationError):
+    """The peer's certificate is not valid for the name, or for anybody."""
+
+
+class TruncatedError(TLSError, ssl.SSLEOFError):
+    """The peer's bytes ended without the goodbye of TLS: somebody may have cut them off."""
+
+
+for _class in (TLSError, CertificateError, TruncatedError):
+    _class.__module__ = "gtcp"
+
+
+@dataclass(frozen=True, slots=True)
+class TLSInfo:
+    """What both sides agreed on. `peer_certificate` is what `SSLObject.getpeercert()` gives, None without one."""
+
+    version: str | None
+    cipher: str | None
+    alpn_protocol: str | None
+    resumed: bool
+    peer_certificate: dict[str, Any] | None
+
+
+TLSInfo.__module__ = "gtcp"
+
+
+def client_context(tls: object) -> ssl.SSLContext:
+    """The context of a client: the given one, or for True one that verifies chain and name, TLS 1.2 or later."""
+    if tls is True:
+        return _default_context()
+    if not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"tls must be an ssl.SSLContext or True, not {type(tls).__name__}")
+    return tls
+
+
+@lru_cache(maxsize=1)
+def _default_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def load_key_crt(
+    crt_file: str | PathLike[str],
+    key_file: str | PathLike[str],
+    *,
+    ca_file: str | PathLike[str] | None = None,
+    server_side: bool = False,
+) -> ssl.SSLContext:
+    """A context with a certificate and its key, from PEM files at exactly these paths.
+
+    For a client (the default) the peer's chain and name are verified, against `ca_file` or the system's authorities.
+    With `server_side`, `ca_file` makes client certificates of these authorities required. OSError when a file cannot be
+    read, TLSError when its content is wrong.
+    """
+    purpose = ssl.Purpose.CLIENT_AUTH if server_side else ssl.Purpose.SERVER_AUTH
+    try:
+        context = ssl.create_default_context(purpose, cafile=ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(crt_file, key_file, password=_no_password)
+    except ssl.SSLError as error:
+        raise translate(error) or error from None
+    if server_side and ca_file is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _no_password() -> bytes:
+    """Instead of OpenSSL's question on the terminal."""
+    raise TLSError("the key file is encrypted; load it into an ssl.SSLContext yourself")
+
+
+def connect(conn: _core.BaseConn, context: ssl.SSLContext, host: str, deadline: float | None) -> None:
+    """The client's side of the handshake, resuming the last session with this peer if there is one."""
+    peer = (host, conn._names()[1])
+    sessions: dict[object, ssl.SSLObject] = context.__dict__.setdefault(_SESSIONS, {})
+    last = sessions.pop(peer, None)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = context.wrap_bio(
+        incoming, outgoing, server_hostname=host or None, session=None if last is None else last.session
+    )
+    conn._start_tls(session, incoming, outgoing, translate, deadline)
+    # The session itself comes later, in a ticket; until then the object that will have it is remembered.
+    sessions[peer] = session
+    while len(sessions) > _MAX_SESSIONS:
+        sessions.pop(next(iter(sessions)), None)
+
+
+def accept(conn: _core.BaseConn, context: ssl.SSLContext, deadline: float | None) -> None:
+    """The server's side of the handshake."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = context.wrap_bio(incoming, outgoing, server_side=True)
+    conn._start_tls(session, incoming, outgoing, translate, deadline)
+
+
+def info(session: ssl.SSLObject) -> TLSInfo:
+    """What an established session says of itself."""
+    cipher = session.cipher()
+    return TLSInfo(
+        session.version(),
+        None if cipher is None else cipher[0],
+        session.selected_alpn_protocol(),
+        bool(session.session_reused),
+        session.getpeercert(),
+    )
+
+
+def translate(error: BaseException) -> BaseException | None:
+    """The exception to raise for one of the ssl module; None when OpenSSL just needs more records."""
+    if isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):
+        return None
+    if isinstance(error, TLSError) or not isinstance(error, ssl.SSLError):
+        return error
+    kind = TLSError
+    if isinstance(error, ssl.SSLCertVerificationError):
+        kind = CertificateError
+    elif isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        kind = TruncatedError
+    translated = kind(*error.args)
+    for name in ("library", "reason", "verify_code", "verify_message"):
+        if hasattr(error, name):
+            setattr(translated, name, getattr(error, name))
+    return translated
