@@ -39,7 +39,8 @@ def parse(addr: AddressLike | Address, *, listening: bool = False) -> Address:
     if isinstance(addr, Address):
         host, port = addr.host, addr.port
     elif isinstance(addr, tuple):
-        if len(addr) != 2 or not isinstance(addr[0], str):
+        parts: tuple[object, ...] = addr
+        if len(parts) != 2 or not isinstance(parts[0], str):
             raise TypeError(f"an address tuple must be (host, port), got {addr!r:.200}")
         host, port = addr
         if isinstance(port, bool) or not isinstance(port, int):

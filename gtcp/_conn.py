@@ -15,8 +15,9 @@ from gtcp._options import PkgOption, Retry
 if TYPE_CHECKING:
     import ssl
 
-    from gtcp._tls import TLSInfo
     from typing_extensions import Buffer, Self
+
+    from gtcp._tls import TLSInfo
 
 
 class Conn(_core.BaseConn):
@@ -140,9 +141,7 @@ class Conn(_core.BaseConn):
         """`recv_pkg(option, timeout=timeout)`."""
         return self.recv_pkg(option, timeout=timeout)
 
-    def send_recv_pkg_with_timeout(
-        self, data: Buffer, timeout: float | None, option: PkgOption | None = None
-    ) -> bytes:
+    def send_recv_pkg_with_timeout(self, data: Buffer, timeout: float | None, option: PkgOption | None = None) -> bytes:
         """`send_recv_pkg(data, option, timeout=timeout)`: the timeout is for both together."""
         return self.send_recv_pkg(data, option, timeout=timeout)
 
@@ -166,9 +165,11 @@ class Conn(_core.BaseConn):
 
     def _dropped(self) -> None:
         """The last reference went away while the connection was open."""
-        if not sys.is_finalizing():
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self._discard()
+        try:
+            if not sys.is_finalizing():
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            self._discard()
 
     def __repr__(self) -> str:
         if self.closed:

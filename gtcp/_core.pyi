@@ -8,7 +8,7 @@ from ssl import MemoryBIO, SSLObject
 from types import TracebackType
 from typing import Final, NoReturn, TypedDict, final, overload, type_check_only
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer, Self, disjoint_base
 
 from gtcp._options import PkgOption, Retry
 
@@ -95,8 +95,9 @@ class Parser:
 
 # -- connections
 
+@disjoint_base
 class BaseConn:
-    """What Conn and PoolConn share. A subclass has `_dropped()`, called when an open one loses its last reference."""
+    """What Conn and PoolConn share; calls `_dropped()` of its subclass when an open connection was forgotten."""
 
     def __new__(cls, *args: object, **kwargs: object) -> Self: ...
     def send(self, data: Buffer, retry: Retry | None = None, *, timeout: float | None = None) -> None:
@@ -110,7 +111,7 @@ class BaseConn:
     ) -> None:
         """Sends many packages in as few system calls as possible."""
 
-    def recv(self, length: int | None = -1, retry: Retry | None = None, *, timeout: float | None = None) -> bytes:
+    def recv(self, length: int = -1, retry: Retry | None = None, *, timeout: float | None = None) -> bytes:
         """Exactly `length` bytes; with 0 what one read gives; with -1 what comes until a pause."""
 
     def recv_into(self, buffer: Buffer, n: int = 0, *, timeout: float | None = None) -> int:
@@ -129,19 +130,15 @@ class BaseConn:
     def recv_pkg(self, option: PkgOption | None = None, *, timeout: float | None = None) -> bytes:
         """Receives the payload of one package."""
 
-    def recv_pkgs(
-        self, n: int = -1, option: PkgOption | None = None, *, timeout: float | None = None
-    ) -> list[bytes]:
+    def recv_pkgs(self, n: int = -1, option: PkgOption | None = None, *, timeout: float | None = None) -> list[bytes]:
         """Receives `n` packages; with -1 at least one, and all that have arrived with it."""
 
     def send_recv(
-        self, data: Buffer, length: int | None = -1, retry: Retry | None = None, *, timeout: float | None = None
+        self, data: Buffer, length: int = -1, retry: Retry | None = None, *, timeout: float | None = None
     ) -> bytes:
         """`send` and `recv` as one exchange."""
 
-    def send_recv_pkg(
-        self, data: Buffer, option: PkgOption | None = None, *, timeout: float | None = None
-    ) -> bytes:
+    def send_recv_pkg(self, data: Buffer, option: PkgOption | None = None, *, timeout: float | None = None) -> bytes:
         """`send_pkg` and `recv_pkg` as one exchange."""
 
     def send_recv_pkgs(
@@ -254,11 +251,12 @@ class _Books(TypedDict):
     use_total: float
     use_longest: float
 
+@disjoint_base
 class BasePool:
-    """The core of Pool. A subclass has
+    """The core of Pool, which calls three methods of its subclass.
 
-    `_dial(deadline: float | None) -> BaseConn`: a new connection, whose socket the pool takes over;
-    `_lifetime() -> float | None`: seconds that it may live;
+    `_dial(deadline: float | None) -> BaseConn`: a new connection, whose socket the pool takes over.
+    `_lifetime() -> float | None`: seconds that it may live.
     `_watch() -> None`: makes sure that somebody attends the alarm.
     """
 

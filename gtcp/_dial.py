@@ -186,7 +186,7 @@ class Lookup:
     def _run(self) -> None:
         try:
             self.targets = interleave(_lookup(self.host, self.port, 0))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (`result` raises it)
             self.error = error
         finally:
             self.done.set()

@@ -45,7 +45,7 @@ def send_pkg(
 ) -> None:
     """Dials, sends one package, closes. Else as `send`, with the retry of the option."""
     deadline = _core.to_deadline(timeout)
-    with _open(addr, option and option.retry, deadline) as conn:
+    with _open(addr, None if option is None else option.retry, deadline) as conn:
         conn.send_pkg(data, option, timeout=_core.remaining(deadline))
 
 
@@ -54,7 +54,7 @@ def send_recv_pkg(
 ) -> bytes:
     """Dials, sends one package, receives one, closes. Else as `send_pkg`."""
     deadline = _core.to_deadline(timeout)
-    with _open(addr, option and option.retry, deadline) as conn:
+    with _open(addr, None if option is None else option.retry, deadline) as conn:
         return conn.send_recv_pkg(data, option, timeout=_core.remaining(deadline))
 
 

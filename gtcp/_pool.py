@@ -11,6 +11,7 @@ import threading
 import warnings
 import weakref
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -52,7 +53,7 @@ class PoolConn(Conn):
         get_pool(addr, **tls_options(tls, server_hostname))._lend_to(self, timeout)
 
     @classmethod
-    def from_socket(cls, sock: socket.socket) -> NoReturn:
+    def from_socket(cls, sock: socket.socket) -> NoReturn:  # noqa: ARG003
         """TypeError: a pool dials its own connections."""
         raise TypeError("a PoolConn comes from a pool; use Conn.from_socket")
 
@@ -61,9 +62,11 @@ class PoolConn(Conn):
         self._discard()
 
     def _dropped(self) -> None:
-        if not sys.is_finalizing():
-            warnings.warn(f"lease not closed: {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self._leak()
+        try:
+            if not sys.is_finalizing():
+                warnings.warn(f"lease not closed: {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            self._leak()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,11 @@ class Pool(_core.BasePool):
             renews=reconnect,
             one_way=one_way,
         )
-        _every_pool[id(self)] = weakref.ref(self, lambda _, key=id(self): _every_pool.pop(key, None))
+        _every_pool[id(self)] = weakref.ref(self, partial(_forget, id(self)))
+
+    if TYPE_CHECKING:
+
+        def acquire(self, timeout: float | None = ...) -> PoolConn: ...
 
     # -- what the core asks for
 
@@ -244,6 +251,10 @@ def tls_options(tls: object, server_hostname: str | None) -> dict[str, Any]:
     """The options that tell a TLS pool from a plain one; none for a plain one."""
     named = {"tls": tls or None, "server_hostname": server_hostname}
     return {name: value for name, value in named.items() if value is not None}
+
+
+def _forget(key: int, _: weakref.ref[Pool]) -> None:
+    _every_pool.pop(key, None)
 
 
 def _living_pools() -> list[Pool]:

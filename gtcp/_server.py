@@ -40,7 +40,8 @@ class Server:
     """A TCP server: `handler(conn)` runs in a thread of its own for each connection.
 
     `address`: "host:port", ":port" for every interface, "" for any free port (see `get_listened_port`). `name`: for
-    `get_server`. `tls`: an ssl.SSLContext for servers; a client has `handshake_timeout` seconds. `backlog`: connections that may wait to be accepted.
+    `get_server`. `tls`: an ssl.SSLContext for servers; a client has `handshake_timeout` seconds. `backlog`: connections
+    that may wait to be accepted.
 
     The connection is closed when the handler returns, unless it was detached. An exception of the handler is logged
     and ends only its connection; the end of a connection that leaves the handler as `EOF` is the normal end.
@@ -320,11 +321,13 @@ class _Workers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle = 0
+        self._closed = False
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def run(self, job: Callable[[], None]) -> None:
         """Runs the job in a waiting thread or a new one. RuntimeError when the system has no more threads."""
         with self._lock:
+            self._closed = False
             if self._idle:
                 self._idle -= 1
                 self._jobs.put(job)
@@ -335,6 +338,8 @@ class _Workers:
         while job is not None:
             job()
             with self._lock:
+                if self._closed:
+                    return
                 self._idle += 1
             try:
                 job = self._jobs.get(timeout=self.LINGER)
@@ -346,8 +351,9 @@ class _Workers:
                 job = self._jobs.get()  # it was given away meanwhile
 
     def close(self) -> None:
-        """Ends the waiting threads; those at work end when they next would wait too long."""
+        """Ends the waiting threads now, and those at work when their jobs are done; the next `run` opens again."""
         with self._lock:
+            self._closed = True
             for _ in range(self._idle):
                 self._jobs.put(None)
             self._idle = 0

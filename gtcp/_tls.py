@@ -55,11 +55,13 @@ def client_context(tls: object) -> ssl.SSLContext:
     return tls
 
 
-@lru_cache(maxsize=1)
-def _default_context() -> ssl.SSLContext:
+def _make_default_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+_default_context = lru_cache(maxsize=1)(_make_default_context)
 
 
 def load_key_crt(

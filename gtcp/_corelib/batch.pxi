@@ -142,8 +142,10 @@ cdef list recv_batch(Stream stream, Unit* unit, Py_ssize_t n, int64_t deadline):
                 packages.append(stream._receive(unit, deadline))
         except BaseException as error:
             if n < 0 and packages and isinstance(error, LimitError):
-                return packages         # they came before the one that is too long
+                stream.parser.oversized = False
+                return packages         # they came before the one that is too long, which the next call meets
             put_back_packages(stream.parser, unit.header_size, packages)
+            stream._after_failed_receive(unit)
             raise
         finally:
             stream.receiver = 0

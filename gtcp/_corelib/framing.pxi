@@ -321,7 +321,7 @@ cdef class Parser:
         cdef Py_ssize_t unread = buf.unread()
         if unit.kind == SOME or unit.kind == BURST:
             return b"", None
-        if self.body != NULL:
+        if self.body != NULL and self.filled + self.body_header:
             return PyBytes_FromStringAndSize(PyBytes_AS_STRING(<object>self.body), self.filled), self.expected
         if unit.kind == INTO:
             if unit.got == 0:

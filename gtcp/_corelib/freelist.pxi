@@ -117,14 +117,17 @@ cdef class FreeList:
 
     cdef Stream wait_for_one(self, int64_t deadline):
         """A connection that came back, or None: the caller may dial one, and owes `dialled` or `not_dialled`."""
-        cdef Parker parker
+        cdef Parker parker = Parker()   # first: it can run finalizers, and they can end leases
+        cdef Stream stream
         self.check_open()
+        stream = self.borrow(posix.now())
+        if stream is not None:
+            return stream
         if self.waiting.size == 0 and self.idle + self.in_use + self.connecting < self.max_size:
             self.connecting += 1
             return None
         if self.waiting.size >= self.max_waiting:
             raise PoolTimeout(f"{self.waiting.size} callers are waiting already ({self.numbers()})")
-        parker = Parker()
         self.waiting.push(parker)
         try:
             parker.park(deadline)

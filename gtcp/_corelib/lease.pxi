@@ -92,9 +92,14 @@ cdef class BasePool(FreeList):
         cdef BaseConn lease = <BaseConn>lease_
         cdef Stream stale = lease.stream
         cdef Stream stream
-        self.closed_for[<int>PEER] += 1
+        if stale is None:
+            raise_closed()
         stale.close()
         stream = self.dial(deadline)
+        if lease.stream is not stale:   # another thread has ended the lease meanwhile
+            stream.close()
+            raise_closed()
+        self.closed_for[<int>PEER] += 1
         self.created += 1
         stream.uses = 1
         lease.stream = stream

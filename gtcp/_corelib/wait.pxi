@@ -138,13 +138,18 @@ cdef class Turn:
     cdef int take(self, int64_t deadline) except -1:
         """Waits for the role: 1 when it is the caller's, 0 when the deadline passed first."""
         cdef Parker parker
+        cdef ParkerQueue queue
         if self.try_take():
             return 1
         if self.owner == who():
             raise ConcurrencyError("called again from within the call it interrupted")
         parker = Parker()
+        queue = ParkerQueue() if self.queue is None else self.queue
+        # Both can run the collector, its finalizers and through them other threads: only now it counts.
         if self.queue is None:
-            self.queue = ParkerQueue()
+            self.queue = queue
+        if self.try_take():
+            return 1
         self.queue.push(parker)
         try:
             parker.park(deadline)
@@ -207,6 +212,7 @@ cdef class Signal:
         cdef Parker parker
         if not self.is_set:
             parker = Parker()
+        if not self.is_set:             # the allocation can run finalizers, which may have set it
             self.waiting.push(parker)
             try:
                 parker.park(until)

@@ -1,0 +1,86 @@
+# make demo      build gtcp into its own environment and watch the pool at work
+# make test      run the suite
+# make lint      everything that needs no running
+# make dist      sdist and wheel, and the suite against the installed wheel
+# make coverage  the suite, and which lines of Python and Cython it did not reach
+# make clean     back to a fresh checkout
+#
+# PYTHON=python3.12 chooses the interpreter, GTCP_BUILD=debug how the core is compiled (setup.py),
+# ARGS="-k pool" goes to pytest.
+
+PYTHON ?= python3
+export GTCP_BUILD ?= release
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+# Each interpreter has an environment of its own.
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(subst /,-,$(patsubst /%,%,$(PYTHON))))
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet
+
+# The extension lies beside its sources, so only one flavour is in place at a time.
+BUILT := $(VENV)/.built-$(GTCP_BUILD)
+CORE := $(wildcard gtcp/*.pyx gtcp/_corelib/*.[ph]*)
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint dist coverage build clean
+
+demo: build
+	@echo "== examples/pool_basic.py: one connection serves every request =="
+	@$(PY) examples/pool_basic.py
+	@echo "== examples/pool_disconnect.py: a server that hangs up after each reply =="
+	@$(PY) examples/pool_disconnect.py
+
+test: build $(VENV)/.group-test
+	$(PY) -m pytest $(ARGS)
+
+lint: build $(VENV)/.group-test $(VENV)/.group-lint
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	PATH="$(VENV)/bin:$$PATH" cython-lint gtcp
+	$(VENV)/bin/codespell
+	$(PY) -m mypy
+	$(PY) -m mypy.stubtest gtcp --mypy-config-file pyproject.toml
+	@echo "Compiling with every warning as an error"
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+		GTCP_WERROR=1 $(PY) setup.py --quiet build --build-base "$$scratch"
+
+dist: $(VENV)/.group-dist
+	rm -rf dist
+	$(PY) -m build --quiet
+	$(PY) .ci/check_dist.py dist
+	.ci/test_wheel $(PYTHON) dist/*.whl
+
+# Cython's plugin looks for the C file beside the module, and beside the parts that it was made of.
+coverage: $(VENV)/.group-coverage
+	$(MAKE) build GTCP_BUILD=coverage
+	ln -sf ../_core.c gtcp/_corelib/
+	GTCP_TEST_TIME_SCALE=5 $(PY) -m coverage run -m pytest $(ARGS)
+	$(PY) -m coverage report
+
+build: $(BUILT)
+
+$(BUILT): setup.py pyproject.toml $(CORE) | $(VENV)/.group-build
+	@echo "Compiling gtcp ($(GTCP_BUILD))"
+	@rm -f $(VENV)/.built-*
+	@$(PIP) --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# The dependency groups of pyproject.toml, each installed when something first needs it.
+$(VENV)/.group-%: pyproject.toml | $(VENV)/.created
+	@echo "Installing what '$*' needs into $(VENV)"
+	@$(PIP) --group $*
+	@touch $@
+
+# pip installs dependency groups since 25.1; the one that comes with Python is often older.
+$(VENV)/.created: .ci/preflight.py
+	@command -v $(PYTHON) >/dev/null || { echo "gtcp needs Python 3.10 or later; $(PYTHON) is not found" >&2; exit 1; }
+	@$(PYTHON) .ci/preflight.py
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) --upgrade "pip>=25.1"
+	@touch $@
+
+clean:
+	rm -rf build dist .venv .venv-* *.egg-info gtcp/*.so gtcp/_core.c gtcp/_corelib/_core.c
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage* htmlcov
+	find gtcp tests examples -name __pycache__ -prune -exec rm -rf {} +

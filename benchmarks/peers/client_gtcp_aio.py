@@ -1,0 +1,93 @@
+"""gtcp in an event loop. Variants: ``asyncio`` and ``uvloop``."""
+
+from __future__ import annotations
+
+import asyncio
+
+import gtcp.aio
+
+from benchmarks.peers._client import AsyncWork, Job, parse_job, request, run_async_client
+from benchmarks.peers._loops import run_on
+
+
+async def exchange(job: Job) -> AsyncWork:
+    conn, data = await gtcp.aio.connect(job.address), job.data
+    option = gtcp.PkgOption(header_size=job.argument)
+
+    async def work(n: int) -> None:
+        for _ in range(n):
+            await conn.send_recv_pkg(data, option)
+
+    return work
+
+
+async def window(job: Job) -> AsyncWork:
+    conn, batch = await gtcp.aio.connect(job.address), [job.data] * job.argument
+
+    async def work(n: int) -> None:
+        for _ in range(n // len(batch)):
+            await conn.send_recv_pkgs(batch)
+
+    return work
+
+
+async def flood(job: Job) -> AsyncWork:
+    conn = await gtcp.aio.connect(job.address)
+
+    async def work(n: int) -> None:
+        await conn.send(request(n))
+        while n > 0:
+            n -= len(await conn.recv_pkgs())
+
+    return work
+
+
+async def lines(job: Job) -> AsyncWork:
+    conn = await gtcp.aio.connect(job.address)
+
+    async def work(n: int) -> None:
+        await conn.send(request(n))
+        for _ in range(n):
+            await conn.recv_line()
+
+    return work
+
+
+async def tasks(job: Job) -> AsyncWork:
+    """``argument`` tasks, each with a connection of its own."""
+    single = Job(job.port, "exchange", job.size, 2, job.variant)
+    works = [await exchange(single) for _ in range(job.argument)]
+
+    async def work(n: int) -> None:
+        await asyncio.gather(*[each(n // len(works)) for each in works])
+
+    return work
+
+
+async def pool_tasks(job: Job) -> AsyncWork:
+    """``argument`` tasks that take a connection of the shared pool for each exchange."""
+    data, count = job.data, job.argument
+
+    async def one(n: int) -> None:
+        for _ in range(n):
+            async with await gtcp.aio.PoolConn.open(job.address) as conn:
+                await conn.send_recv_pkg(data)
+
+    async def work(n: int) -> None:
+        await asyncio.gather(*[one(n // count) for _ in range(count)])
+
+    return work
+
+
+WORKS = {
+    "exchange": exchange,
+    "window": window,
+    "flood": flood,
+    "lines": lines,
+    "tasks": tasks,
+    "pool_tasks": pool_tasks,
+}
+
+if __name__ == "__main__":
+    job = parse_job()
+    run_on(job.variant, run_async_client(job, WORKS))

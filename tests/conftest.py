@@ -1,0 +1,43 @@
+"""Rules that hold for every test.
+
+A test leaves the descriptors and threads of the process as it found them. Warnings are errors, also
+those of finalizers and threads (pyproject.toml). Durations come from `support.timing`, other ends
+from `support.peers`; what needs a process of its own (signals, fork, limits, the interpreter's end)
+lives in tests/isolated.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+import hypothesis
+import pytest
+
+from support.leaks import Baseline
+from support.peers import Peer, Script
+
+hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("long", parent=hypothesis.settings.get_profile("default"), max_examples=5000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_trace() -> Iterator[None]:
+    """Compare open descriptors and threads before and after each test."""
+    before = Baseline()
+    yield
+    differences = before.differences()
+    if differences:
+        pytest.fail("\n".join(differences), pytrace=False)
+
+
+class MakePeer(Protocol):
+    def __call__(self, script: Script, **options: object) -> Peer: ...
+
+
+@pytest.fixture
+def peer(leaves_no_trace: None) -> Iterator[MakePeer]:
+    """Make a peer that is closed, and complains, at the end of the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda script, **options: stack.enter_context(Peer(script, **options))  # type: ignore[arg-type]

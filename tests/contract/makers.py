@@ -1,0 +1,68 @@
+"""The kinds of connections that have to keep the contract.
+
+A test asks the fixture `make_conn` for connections and never learns which kind it got. A new kind (TLS,
+asyncio behind a blocking facade) is one more class here, and the whole suite runs on it.
+"""
+
+import contextlib
+import socket
+from typing import NamedTuple
+
+import gtcp
+from support.peers import Peer, Script, listen
+from support.timing import LONG
+
+
+class Link(NamedTuple):
+    """A connection and the socket at its other end."""
+
+    conn: gtcp.Conn
+    far: socket.socket
+
+
+class Maker:
+    """Opens connections of one kind and closes them in the end."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+
+    def _open(self, address: str) -> gtcp.Conn:
+        raise NotImplementedError
+
+    def __call__(self, *, receive_buffer: int | None = None) -> Link:
+        """A connection whose other end is in the test's hands; it takes `receive_buffer` bytes unread."""
+        with listen(receive_buffer=receive_buffer) as listener:
+            host, port = listener.getsockname()
+            conn = self._opened(f"{host}:{port}")
+            far, _ = listener.accept()
+        self._stack.enter_context(far)
+        far.settimeout(LONG)
+        far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return Link(conn, far)
+
+    def to(self, script: Script, *, receive_buffer: int | None = None) -> gtcp.Conn:
+        """A connection to a peer that runs the script, for as long as the connection is open."""
+
+        def until_closed(sock: socket.socket) -> None:
+            with contextlib.suppress(ConnectionError):
+                script(sock)
+
+        return self._opened(self._stack.enter_context(Peer(until_closed, receive_buffer=receive_buffer)).address)
+
+    def _opened(self, address: str) -> gtcp.Conn:
+        conn = self._open(address)
+        self._stack.callback(conn.close)
+        return conn
+
+
+class ConnMaker(Maker):
+    def _open(self, address: str) -> gtcp.Conn:
+        return gtcp.Conn(address, LONG)
+
+
+class PoolConnMaker(Maker):
+    def _open(self, address: str) -> gtcp.Conn:
+        return self._stack.enter_context(gtcp.Pool(address)).acquire(LONG)
+
+
+KINDS = {"Conn": ConnMaker, "PoolConn": PoolConnMaker}

@@ -1,0 +1,62 @@
+"""Durations by name, scaled by one variable, so that a slow machine needs no other change.
+
+GTCP_TEST_TIME_SCALE=5 makes every one of them five times as long.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+SCALE = float(os.environ.get("GTCP_TEST_TIME_SCALE", "1"))
+
+SHORT = 0.1 * SCALE
+"""Long enough that something which should not happen would have happened; what a test may cost."""
+
+LONG = 10.0 * SCALE
+"""Longer than anything that works; only a failing test ever waits this long."""
+
+LATE = 0.1 * SCALE
+"""How much later than its deadline a call may end."""
+
+
+class Watch:
+    """The seconds since it was made, or that its block took once it ended."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._end: float | None = None
+
+    def stop(self) -> None:
+        self._end = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return (time.monotonic() if self._end is None else self._end) - self._start
+
+
+@contextmanager
+def takes(at_least: float, late: float = LATE) -> Iterator[Watch]:
+    """Assert that the block ends at `at_least` seconds: never earlier, at most `late` later."""
+    watch = Watch()
+    try:
+        yield watch
+    finally:
+        watch.stop()
+    assert watch.seconds >= at_least, f"{at_least - watch.seconds:.6f} s too early"
+    assert watch.seconds <= at_least + late, f"{watch.seconds - at_least:.3f} s too late"
+
+
+def quick(within: float = LATE) -> AbstractContextManager[Watch]:
+    """Assert that the block does not wait for anything."""
+    return takes(0.0, within)
+
+
+def eventually(condition: Callable[[], object], within: float = LONG, what: str = "") -> None:
+    """Wait for a state of the kernel that no event tells of; everything else has events."""
+    end = time.monotonic() + within
+    pause = 0.0005
+    while not condition():
+        assert time.monotonic() < end, f"not within {within:g} s: {what or condition}"
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)

@@ -1,0 +1,203 @@
+"""Who may import whom, and how large a part may grow: the shape that keeps the package readable.
+
+A module that is not in `MAY_IMPORT` fails the test: its place is to be decided, not found.
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import gtcp
+
+PACKAGE = Path(__file__).parents[1] / "gtcp"
+if not PACKAGE.is_dir():
+    pytest.skip("the suite runs against an installed wheel, without the source tree", allow_module_level=True)
+
+BASE = {"_errors", "_options"}
+CONN = BASE | {"_core", "_address", "_dial", "_tls"}
+MAY_IMPORT = {
+    "_errors": set[str](),
+    "_options": {"_errors"},
+    "_core": {"_errors"},
+    "_address": BASE | {"_core"},
+    "_dial": BASE | {"_core", "_address"},
+    "_tls": BASE | {"_core", "_address"},
+    "_conn": CONN,
+    "_pool": CONN | {"_conn"},
+    "_server": CONN | {"_conn"},
+    "_funcs": CONN | {"_conn", "_pool", "_server"},
+}
+# What a user's extras may bring in; everything else is gtcp or the standard library.
+OPTIONAL = {"greenlet"}
+
+MODULES = sorted(PACKAGE.glob("*.py"))
+PARTS = sorted((PACKAGE / "_corelib").glob("*.pxi"))
+BOUNDARIES = sorted((PACKAGE / "_corelib").glob("*.pxd"))
+CORE = PACKAGE / "_core.pyx"
+
+
+def by_name(path: Path) -> str:
+    return path.name
+
+
+# The Python layer.
+
+
+def imports(path: Path, *, typing: bool = True) -> set[str]:
+    """Every module that a Python file imports anywhere, as an absolute name; optionally not for types alone."""
+    tree = ast.parse(path.read_text())
+    if not typing:
+        tree = WithoutTyping().visit(tree)
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                module = f"gtcp.{module}".rstrip(".")
+            # `from gtcp import _core` names a module, `from gtcp._errors import EOF` does not.
+            found |= {f"gtcp.{alias.name}" for alias in node.names} if module == "gtcp" else {module}
+    return found
+
+
+class WithoutTyping(ast.NodeTransformer):
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if ast.unparse(node.test).endswith("TYPE_CHECKING") else self.generic_visit(node)
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__init__"], ids=by_name)
+def test_a_module_imports_only_what_lies_below(path: Path) -> None:
+    assert path.stem in MAY_IMPORT, f"decide in {Path(__file__).name} what {path.name} may import"
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("gtcp.")}
+    assert ours <= MAY_IMPORT[path.stem]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=by_name)
+def test_nothing_is_needed_at_run_time(path: Path) -> None:
+    tops = {name.split(".")[0] for name in imports(path, typing=False)}
+    assert tops <= {"gtcp"} | OPTIONAL | sys.stdlib_module_names
+
+
+def test_the_package_only_reexports() -> None:
+    docstring, *rest = WithoutTyping().visit(ast.parse((PACKAGE / "__init__.py").read_text())).body
+    assert isinstance(docstring, ast.Expr)
+    assigned = {target.id for node in rest if isinstance(node, ast.Assign) for target in node.targets}
+    assert assigned == {"__all__", "__version__"}
+    functions = {node.name for node in rest if isinstance(node, ast.FunctionDef)}
+    assert functions <= {"__getattr__"}, "names that are loaded when first asked for, and nothing else"
+    assert {type(node) for node in rest} <= {ast.ImportFrom, ast.Assign, ast.FunctionDef}
+
+
+def test_all_is_sorted_and_complete() -> None:
+    # As the linter sorts: constants, classes, functions.
+    assert list(gtcp.__all__) == sorted(gtcp.__all__, key=lambda name: (not name.isupper(), name.islower(), name))
+    assert len(set(gtcp.__all__)) == len(gtcp.__all__)
+    for name in gtcp.__all__:
+        assert hasattr(gtcp, name), name
+    public = {name for name, value in vars(gtcp).items() if not name.startswith("_") and not is_module(value)}
+    assert public <= set(gtcp.__all__)
+
+
+def is_module(value: object) -> bool:
+    return isinstance(value, type(sys))
+
+
+@pytest.mark.parametrize("name", [name for name in gtcp.__all__ if isinstance(getattr(gtcp, name), type)])
+def test_a_public_class_says_where_users_find_it(name: str) -> None:
+    assert getattr(gtcp, name).__module__ == "gtcp"
+
+
+# The core.
+
+
+def code(path: Path) -> str:
+    """The text of a Cython file without comments and strings."""
+    literals = r'"""[\s\S]*?"""' + r"|'''[\s\S]*?'''" + r'|"(?:\\.|[^"\\\n])*"' + r"|'(?:\\.|[^'\\\n])*'"
+    return re.sub(rf"{literals}|#[^\n]*", lambda m: "" if m[0].startswith("#") else '""', path.read_text())
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a Cython file imports or cimports."""
+    return set(re.findall(r"^\s*(?:from|import|cimport)\s+([\w.]+)", code(path), re.MULTILINE))
+
+
+def words(path: Path) -> set[str]:
+    return set(re.findall(r"\w+", code(path)))
+
+
+def part(name: str) -> Path:
+    path = PACKAGE / "_corelib" / f"{name}.pxi"
+    assert path in PARTS
+    return path
+
+
+def test_the_core_is_a_table_of_contents() -> None:
+    text = re.sub(r'\A"""[\s\S]*?"""', "", CORE.read_text())
+    text = re.sub(r"#[^\n]*", "", text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    allowed = re.compile(r'include "_corelib/\w+\.pxi"|cimport cython')
+    assert [line for line in lines if not allowed.fullmatch(line)] == []
+    included = re.findall(r"_corelib/(\w+\.pxi)", text)
+    assert sorted(included) == [path.name for path in PARTS]
+
+
+def test_a_part_uses_only_parts_above_it() -> None:
+    order = [PACKAGE / "_corelib" / name for name in re.findall(r"_corelib/(\w+\.pxi)", CORE.read_text())]
+    defined = {
+        path: set(re.findall(r"^cdef class (\w+)", code(path), re.MULTILINE))
+        | set(re.findall(r"^(?:cdef|cpdef|def) [^\n=]*?(\w+)\(", code(path), re.MULTILINE))
+        for path in order
+    }
+    for i, path in enumerate(order):
+        later = set[str]().union(*(defined[below] for below in order[i + 1 :])) - defined[path]
+        assert not called(path) & later, path.name
+
+
+def called(path: Path) -> set[str]:
+    """Names that a part calls or declares something with; `.name(` is a method, not a function."""
+    text = code(path)
+    return set(re.findall(r"(?<![\w.])(\w+)\(", text)) | set(re.findall(r"\bcdef (\w+) \w+", text))
+
+
+@pytest.mark.parametrize("path", [CORE, *PARTS, *BOUNDARIES], ids=by_name)
+def test_the_core_knows_one_python_module_of_ours(path: Path) -> None:
+    ours = {name for name in imported(path) if name.startswith(("gtcp", "."))}
+    assert ours <= {"gtcp._errors"} | {f"gtcp._corelib.{boundary.stem}" for boundary in BOUNDARIES}
+
+
+@pytest.mark.parametrize("name", ["recvbuf", "framing"])
+def test_the_parser_knows_no_descriptor_and_no_clock(name: str) -> None:
+    assert not {"posix", "errno", "time", "socket"} & {last(each) for each in imported(part(name))}
+    assert not {"fd", "fileno", "errno", "recv", "send", "poll", "now"} & words(part(name))
+
+
+def test_the_free_list_does_no_io() -> None:
+    assert not {"errno", "socket"} & {last(each) for each in imported(part("freelist"))}
+    assert not {"recv", "send", "poll", "connect", "accept", "nogil"} & words(part("freelist"))
+
+
+def last(dotted: str) -> str:
+    return dotted.rsplit(".", 1)[-1]
+
+
+@pytest.mark.parametrize("path", PARTS, ids=by_name)
+def test_a_part_can_be_read_in_one_sitting(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= 450
+
+
+@pytest.mark.parametrize("path", [CORE, *PARTS, *BOUNDARIES], ids=by_name)
+def test_no_banned_dialect(path: Path) -> None:
+    text = code(path)
+    assert not re.search(r"^\s*(DEF|IF|ELIF)\s", text, re.MULTILINE), "constants are enums, #ifdef lives in .h"
+    assert not re.search(r"cimport\s+\*|import\s+\*", text), "no star imports"
+
+
+@pytest.mark.parametrize("path", PARTS, ids=by_name)
+def test_c_is_declared_in_pxd_files_only(path: Path) -> None:
+    externs = re.findall(r"cdef extern[^\n]*", code(path))
+    assert externs == []
