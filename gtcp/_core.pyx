@@ -8,6 +8,7 @@ include "_corelib/recvbuf.pxi"      # the bytes that arrived and nobody took yet
 include "_corelib/framing.pxi"      # bytes in, units out; knows no socket and no clock
 include "_corelib/deadline.pxi"     # seconds -> an absolute moment
 include "_corelib/wait.pxi"         # the one place that waits, and turns for those who queue
+include "_corelib/hub.pxi"          # waiting as a greenlet
 include "_corelib/operation.pxi"    # what one call wants
 include "_corelib/tls.pxi"          # records on one side, plaintext on the other; knows no socket
 include "_corelib/stream.pxi"       # the socket, and every operation as a step

@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, of_socket, parse
@@ -57,6 +57,7 @@ class Server:
         *,
         tls: ssl.SSLContext | None = None,
         handshake_timeout: float | None = 10.0,
+        concurrency: Literal["threads", "greenlets"] = "threads",
         backlog: int = 1024,
     ) -> None:
         self.set_address(address)
@@ -76,7 +77,7 @@ class Server:
         self._connections: set[Conn] = set()
         self._all_done = _core.Signal()
         self._stopped = _core.Signal()
-        self._workers = _Workers()
+        self._workers = _make_workers(concurrency)
         if name is not None:
             _register(name, self)
 
@@ -148,7 +149,7 @@ class Server:
             if self._handler is None:
                 raise ValueError("the server has no handler")
             self._stopped = _core.Signal()
-            acceptor = _Acceptor(_listen(self._address, self._backlog), self._serve)
+            acceptor = _Acceptor(_listen(self._address, self._backlog), self._serve, self._workers.host)
             try:
                 acceptor.start()
             except BaseException:
@@ -274,11 +275,17 @@ class Server:
 class _Acceptor:
     """The thread that accepts, and the only one that touches the listening socket."""
 
-    def __init__(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        serve: Callable[[socket.socket], None],
+        host: Callable[[Callable[[], None]], None],
+    ) -> None:
         self._listener = listener
         self._serve = serve
         self._wake, self._waker = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, name="gtcp-accept", daemon=True)
+        self._ended = _core.Signal()
+        self._thread = threading.Thread(target=host, args=(self._run,), name="gtcp-accept", daemon=True)
         self.address = of_socket(listener.getsockname())
 
     def start(self) -> None:
@@ -287,17 +294,28 @@ class _Acceptor:
     def stop(self) -> None:
         """Ends the listening; nobody is accepted any more when it returns."""
         self._waker.close()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread.ident is not None:
+            self._ended.wait()
         self._listener.close()
         self._wake.close()
 
     def _run(self) -> None:
+        try:
+            self._accept()
+        finally:
+            self._ended.set()
+
+    def _accept(self) -> None:
         back_off = 0.0
         watched = {self._wake.fileno(): _core.POLLIN, self._listener.fileno(): _core.POLLIN}
         while self._wake.fileno() not in _core.wait_any(watched):
             try:
-                sock, _ = self._listener.accept()
+                while True:
+                    sock, _ = self._listener.accept()
+                    back_off = 0.0
+                    self._serve(sock)
+            except BlockingIOError:
+                continue
             except OSError as error:
                 if error.errno in _FATAL:
                     logger.error("listening on %s ended: %s", self.address, error)
@@ -308,12 +326,43 @@ class _Acceptor:
                     back_off = min(max(2 * back_off, _BACK_OFF_FIRST), _BACK_OFF_MOST)
                     if _core.wait_any({self._wake.fileno(): _core.POLLIN}, _core.to_deadline(back_off)):
                         return
-            else:
-                back_off = 0.0
-                self._serve(sock)
 
 
-class _Workers:
+def _make_workers(concurrency: str) -> _Threads | _Greenlets:
+    if concurrency == "threads":
+        return _Threads()
+    if concurrency == "greenlets":
+        return _Greenlets()
+    raise ValueError(f"concurrency must be 'threads' or 'greenlets', got {concurrency!r}")
+
+
+class _Greenlets:
+    """Greenlets of one hub, which runs in the acceptor's thread."""
+
+    def __init__(self) -> None:
+        self._hub: _core.Hub | None = None
+        _core.Hub()  # what is missing is said when the server is made, not in its thread
+
+    def host(self, accept: Callable[[], None]) -> None:
+        """Accepts as a greenlet among the others, until `close`."""
+        self._hub = hub = _core.Hub(_log_failure)
+        hub.spawn(accept)
+        hub.run()
+
+    def run(self, job: Callable[[], None]) -> None:
+        assert self._hub is not None
+        self._hub.spawn(job)
+
+    def close(self) -> None:
+        if self._hub is not None:
+            self._hub.stop()
+
+
+def _log_failure(error: BaseException) -> None:
+    logger.error("a greenlet failed", exc_info=error)
+
+
+class _Threads:
     """Threads that run handlers; one that is done waits for the next for a while."""
 
     LINGER = 5.0
@@ -323,6 +372,10 @@ class _Workers:
         self._idle = 0
         self._closed = False
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+
+    def host(self, accept: Callable[[], None]) -> None:
+        """Accepts in the acceptor's own thread."""
+        accept()
 
     def run(self, job: Callable[[], None]) -> None:
         """Runs the job in a waiting thread or a new one. RuntimeError when the system has no more threads."""

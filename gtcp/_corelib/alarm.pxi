@@ -40,7 +40,7 @@ cdef class Alarm:
     def wait(self):
         """Sleeps until the alarm's moment, then forgets it."""
         while self.at > posix.now():
-            self.sleeper = Parker()
+            self.sleeper = new_parker()
             self.sleeper.park(self.at)
             self.sleeper = None
         self.at = NEVER

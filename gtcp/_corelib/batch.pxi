@@ -204,7 +204,7 @@ cdef list send_recv_batch(Stream stream, Outbox outbox, Unit* unit, Py_ssize_t w
             stream.claim_turn(stream.sending, deadline)
             try:
                 while not pipeline.step(stream, unit, &wait):
-                    if not wait_ready(stream.fd, wait.events, wait.until):
+                    if not stream.wait(&wait):
                         wait.blocking = False
                         if pipeline.step(stream, unit, &wait):
                             break

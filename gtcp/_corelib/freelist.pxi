@@ -117,7 +117,7 @@ cdef class FreeList:
 
     cdef Stream wait_for_one(self, int64_t deadline):
         """A connection that came back, or None: the caller may dial one, and owes `dialled` or `not_dialled`."""
-        cdef Parker parker = Parker()   # first: it can run finalizers, and they can end leases
+        cdef Parker parker = new_parker()   # first: it can run finalizers, and they can end leases
         cdef Stream stream
         self.check_open()
         stream = self.borrow(posix.now())

@@ -1,11 +1,16 @@
 # What one call wants: how long it may wait, and what it sends. Lives on the caller's stack.
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
+
+cimport gtcp._corelib.way as way
 
 
 cdef struct Wait:
     int64_t deadline
     # Until when this step wants to wait: the deadline, or the end of the silence that ends a BURST.
     int64_t until
+    # The caller's way to wait, NULL for a thread that sleeps.
+    PyObject* way
     # The calling thread may sleep inside the system call, which saves the poll before it: at all, and now.
     bint blocking
     bint sleep
@@ -25,5 +30,6 @@ cdef struct Out:
 
 cdef inline void start_wait(Wait* wait, int64_t deadline) noexcept:
     wait.deadline = wait.until = deadline
-    wait.blocking = wait.sleep = True
+    wait.way = way.get()
+    wait.blocking = wait.sleep = wait.way == NULL
     wait.events = 0

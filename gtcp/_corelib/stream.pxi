@@ -38,6 +38,9 @@ cdef class Stream:
     cdef size_t receiver            # who() receives, 0 for nobody
     # The SO_RCVTIMEO in force, 0 for none.
     cdef int64_t receive_timeout
+    # Who keeps an eye on the socket between waits, and what was seen; None while nobody does.
+    cdef Way watcher
+    cdef Watch watch
 
     # For the pool: neighbours in the free list, moments in nanoseconds, leases so far.
     cdef Stream newer
@@ -89,7 +92,11 @@ cdef class Stream:
         n = self._recv(where, room, wait) if self.tls is None else self._recv_tls(where, room, wait)
         if n > 0:
             parser.fill(unit, n, room)
+            if n < room and self.watch is not None:
+                self.watch.drained = not self.watch.ended
         elif n == -posix.EAGAIN:
+            if self.watch is not None:
+                self.watch.drained = not self.watch.ended
             wait.events = posix.POLLIN
             wait.until = min(wait.deadline, posix.now() + unit.gap) if bursting else wait.deadline
             parser.relax()
@@ -105,6 +112,8 @@ cdef class Stream:
         """One successful read: > 0 bytes, 0 at the peer's end, or -errno."""
         cdef int fd = self.fd
         cdef Py_ssize_t n
+        if self.watch is not None and self.watch.drained and wait.way != NULL:
+            return -posix.EAGAIN        # nothing has come since: no need to ask
         while True:
             if wait.sleep and self._arm(wait.deadline):
                 with nogil:
@@ -327,7 +336,7 @@ cdef class Stream:
                 value = self.recv_step(unit, &wait)
                 if value is not None:
                     return value
-                if not wait_ready(self.fd, wait.events, wait.until):
+                if not self.wait(&wait):
                     # What arrived at the last moment counts.
                     wait.sleep = False
                     unit.final = True
@@ -354,6 +363,24 @@ cdef class Stream:
             self.broken = f"TLS failed: {self.tls.fault}"
         return 0
 
+    cdef int wait(self, Wait* wait) except -1:
+        """Waits for what a step needs: 1 when it has come, 0 at the time limit."""
+        if wait.way == NULL:
+            return sleep_until_ready(self.fd, wait.events, wait.until)
+        if self.watcher is not <Way>wait.way:
+            self.unwatch()
+            self.watch = (<Way>wait.way).watch(self.fd)
+            self.watcher = <Way>wait.way
+        return self.watcher.wait_watched(self.watch, wait.events, wait.until)
+
+    cdef int unwatch(self) except -1:
+        cdef Way watcher = self.watcher
+        if watcher is not None:
+            self.watcher = None
+            watcher.unwatch(self.watch)
+            self.watch = None
+        return 0
+
     cdef int transmit(self, Out* out, int64_t deadline) except -1:
         """Hands everything to the kernel, waiting for its buffers and for other senders."""
         self.enter()
@@ -372,7 +399,7 @@ cdef class Stream:
         start_wait(&wait, deadline)
         try:
             while not self.send_step(out, &wait):
-                if not wait_ready(self.fd, wait.events, wait.until):
+                if not self.wait(&wait):
                     if self.send_step(out, &wait):
                         break
                     raise Timeout("timed out while sending")
@@ -413,7 +440,7 @@ cdef class Stream:
         self.enter()
         try:
             while not self.handshake_step(&wait):
-                if not wait_ready(self.fd, wait.events, wait.until):
+                if not self.wait(&wait):
                     if self.handshake_step(&wait):
                         break
                     raise Timeout("timed out during the TLS handshake")
@@ -441,7 +468,7 @@ cdef class Stream:
             while self.tls.say_goodbye() != 0 and not self.closed:
                 if not self._send_tls(&nothing, &wait) or patience == 0:
                     break
-                if not self._feed_tls(&wait) and not wait_ready(self.fd, wait.events, wait.until):
+                if not self._feed_tls(&wait) and not self.wait(&wait):
                     break
             self._send_tls(&nothing, &wait)
         except Exception:
@@ -483,6 +510,11 @@ cdef class Stream:
     cdef void _release(self) noexcept:
         cdef int fd = self.fd
         self.fd = -1
+        if self.watcher is not None:
+            try:
+                self.unwatch()
+            except MemoryError:
+                pass
         self.parser.buf.release()
         if fd >= 0:
             posix.close(fd)

@@ -2,15 +2,95 @@
 # nowhere else.
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 cimport gtcp._corelib.posix as posix
 cimport gtcp._corelib.pythread as pythread
+cimport gtcp._corelib.way as way
 
 
-cdef int wait_ready(int fd, int events, int64_t deadline) except -1:
-    """Sleeps until the socket is ready (1) or the deadline has passed (0). Runs signal handlers."""
+cdef class Parker:
+    """One who waits in a queue: sleeps in `park` until somebody calls `unpark`, once."""
+    cdef size_t ident               # who() waits
+    cdef object gift                # what the waker hands over
+    cdef bint woken
+    # The neighbours in the queue, and whether it is in one.
+    cdef Parker before
+    cdef Parker behind
+    cdef bint queued
+
+    cdef int park(self, int64_t deadline) except -1:
+        """Sleeps until woken (1) or until the deadline (0). Runs signal handlers, whose exceptions leave."""
+        raise NotImplementedError
+
+    cdef int unpark(self) except -1:
+        """Wakes the sleeper, now or when it goes to sleep. From any thread."""
+        raise NotImplementedError
+
+
+@cython.final
+cdef class Watch:
+    """A socket that a way to wait keeps an eye on between the waits, so that waiting costs no system call."""
+    cdef int fd
+    # Nothing has come since a read found no more; the peer has ended, so every read will find something.
+    cdef bint drained
+    cdef bint ended
+    # Who waits to read and to write.
+    cdef object reader
+    cdef object writer
+
+
+cdef class Way:
+    """A way to wait other than putting the thread to sleep."""
+
+    cdef size_t who(self) noexcept:
+        """Who is calling; see the function of this name."""
+        return 0
+
+    cdef int wait_ready(self, int fd, int events, int64_t deadline) except -1:
+        """Waits until the socket is ready (1) or the deadline has passed (0)."""
+        raise NotImplementedError
+
+    cdef list wait_any(self, dict fds, int64_t deadline):
+        """Waits for the first of several sockets; the ready ones."""
+        raise NotImplementedError
+
+    cdef Watch watch(self, int fd):
+        """Begins to keep an eye on a socket."""
+        cdef Watch watch = Watch()
+        watch.fd = fd
+        return watch
+
+    cdef int unwatch(self, Watch watch) except -1:
+        """Ends that; the descriptor is about to be closed."""
+        return 0
+
+    cdef int wait_watched(self, Watch watch, int events, int64_t deadline) except -1:
+        """`wait_ready` for a socket that is watched."""
+        return self.wait_ready(watch.fd, events, deadline)
+
+    cdef Parker parker(self):
+        """A place in a queue for the caller."""
+        raise NotImplementedError
+
+
+cdef inline Way current_way():
+    """The calling thread's way to wait; None: it sleeps."""
+    cdef PyObject* current = way.get()
+    return <Way>current if current != NULL else None
+
+
+cdef inline size_t who() noexcept:
+    """Who is calling: two calls with the same answer cannot wait for each other."""
+    if way.get() == NULL:
+        return <size_t>pythread.PyThread_get_thread_ident()
+    return (<Way>way.get()).who()
+
+
+cdef int sleep_until_ready(int fd, int events, int64_t deadline) except -1:
+    """The one place where a thread waits for a socket."""
     cdef int64_t wait
     cdef int n
     while True:
@@ -27,27 +107,18 @@ cdef int wait_ready(int fd, int events, int64_t deadline) except -1:
             raise socket_error(n)
 
 
-cdef inline size_t who() noexcept:
-    """Who is calling: two calls with the same answer cannot wait for each other."""
-    return <size_t>pythread.PyThread_get_thread_ident()
+cdef Parker new_parker():
+    """A place in a queue for the caller, to sleep there in the way it waits."""
+    cdef Parker parker = ThreadParker() if way.get() == NULL else current_way().parker()
+    parker.ident = who()
+    return parker
 
 
-cdef class Parker:
-    """One who waits in a queue: sleeps in `park` until somebody calls `unpark`, once.
-
-    This one sleeps as a thread; other ways to wait override `park` and `unpark`.
-    """
+@cython.final
+cdef class ThreadParker(Parker):
     cdef pythread.PyThread_type_lock lock
-    cdef size_t ident
-    cdef object gift                # what the waker hands over
-    cdef bint woken
-    # The neighbours in the queue, and whether it is in one.
-    cdef Parker before
-    cdef Parker behind
-    cdef bint queued
 
     def __cinit__(self):
-        self.ident = who()
         self.lock = pythread.PyThread_allocate_lock()
         if self.lock == NULL:
             raise MemoryError("no memory for a lock")
@@ -60,7 +131,6 @@ cdef class Parker:
             pythread.PyThread_free_lock(self.lock)
 
     cdef int park(self, int64_t deadline) except -1:
-        """Sleeps until woken (1) or until the deadline (0). Runs signal handlers, whose exceptions leave."""
         cdef int64_t wait
         cdef long long microseconds
         cdef pythread.PyLockStatus status
@@ -143,7 +213,7 @@ cdef class Turn:
             return 1
         if self.owner == who():
             raise ConcurrencyError("called again from within the call it interrupted")
-        parker = Parker()
+        parker = new_parker()
         queue = ParkerQueue() if self.queue is None else self.queue
         # Both can run the collector, its finalizers and through them other threads: only now it counts.
         if self.queue is None:
@@ -211,7 +281,7 @@ cdef class Signal:
         cdef int64_t until = moment_of(deadline)
         cdef Parker parker
         if not self.is_set:
-            parker = Parker()
+            parker = new_parker()
         if not self.is_set:             # the allocation can run finalizers, which may have set it
             self.waiting.push(parker)
             try:
@@ -226,7 +296,7 @@ cdef bint pause_within(int64_t duration, int64_t deadline) except -1:
     cdef int64_t now = posix.now()
     if duration >= deadline - now:
         return False
-    Parker().park(now + duration)
+    new_parker().park(now + duration)
     return True
 
 
@@ -241,6 +311,12 @@ def wait_any(fds, deadline=None):
     Answers the list of ready descriptors, empty when `deadline` (`time.monotonic()` seconds) came first.
     """
     cdef int64_t until = moment_of(deadline)
+    if way.get() != NULL:
+        return current_way().wait_any(fds, until)
+    return sleep_until_any(fds, until)
+
+
+cdef list sleep_until_any(dict fds, int64_t deadline):
     cdef int count = len(fds), n, i = 0
     cdef posix.pollfd* polls = <posix.pollfd*>malloc(max(1, count) * sizeof(posix.pollfd))
     cdef int64_t wait
@@ -252,7 +328,7 @@ def wait_any(fds, deadline=None):
             polls[i].events = events
             i += 1
         while True:
-            wait = left(until)
+            wait = left(deadline)
             with nogil:
                 n = posix.poll_many(polls, count, wait)
             if n >= 0:

@@ -1,0 +1,517 @@
+# Waiting as a greenlet: many calls blocked in one thread. The hub sleeps in epoll for all of them and
+# switches to the one whose socket, turn or deadline has come; no Python code runs in between.
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, realloc
+
+cimport gtcp._corelib.epoll as epoll
+cimport gtcp._corelib.greenlet as greenlet
+cimport gtcp._corelib.posix as posix
+cimport gtcp._corelib.pythread as pythread
+cimport gtcp._corelib.way as way
+
+cdef enum:
+    EVENTS = 256                # taken from the kernel at once
+
+
+@cython.final
+cdef class Fiber:
+    """A function that runs as a greenlet of a hub."""
+    cdef Hub hub
+    cdef object stack               # the greenlet; None before it starts and after it ended
+    cdef object function
+    cdef tuple arguments
+    # Asleep until a wake-up or `deadline`; `woken` says which it was.
+    cdef bint asleep
+    cdef bint woken
+    cdef int64_t deadline
+    # To be raised in the fiber where it sleeps.
+    cdef object thrown
+    # Its place among the timers: -1 for none. The moment there may be earlier than the deadline, never later.
+    cdef Py_ssize_t timer
+    cdef int64_t timer_moment
+    # Next in the queue of those that can go on.
+    cdef Fiber next_ready
+    cdef bint ready
+    # How it ended.
+    cdef Signal done
+    cdef object result
+    cdef object error
+
+    def __cinit__(self):
+        self.timer = -1
+        self.deadline = NEVER
+        self.done = Signal()
+
+    def _run(self):
+        try:
+            self.result = self.function(*self.arguments)
+        except BaseException as error:
+            self.error = error
+        self.function = self.arguments = None
+        self.hub.ended(self)
+
+    def join(self, timeout=None):
+        """Waits until the function has returned; False when `timeout` seconds passed first."""
+        return self.done.wait(None if timeout is None else to_deadline(timeout))
+
+    def get(self, timeout=None):
+        """The function's value, or its exception. Timeout when it has not ended after `timeout` seconds."""
+        if not self.join(timeout):
+            raise Timeout("timed out while waiting for a greenlet")
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def kill(self):
+        """Raises GreenletExit in the function where it waits next, or now if it waits already. From any thread."""
+        if not self.done.is_set:
+            self.hub.throw_in(self, greenlet_exit()())
+
+    @property
+    def dead(self):
+        """The function has returned or raised."""
+        return self.done.is_set
+
+
+def greenlet_exit():
+    """What ends a greenlet quietly."""
+    import greenlet as module
+    return module.GreenletExit
+
+
+@cython.final
+cdef class FiberParker(Parker):
+    cdef Fiber fiber
+
+    cdef int park(self, int64_t deadline) except -1:
+        while not self.woken:
+            if not self.fiber.hub.sleep(self.fiber, deadline):
+                return self.woken
+        return 1
+
+    cdef int unpark(self) except -1:
+        self.woken = True
+        self.fiber.hub.wake(self.fiber)
+        return 0
+
+
+@cython.final
+cdef class Hub(Way):
+    """The greenlets of one thread and what they wait for.
+
+    `run` must be called in the thread that made the hub; `spawn` and `stop` may be called from any thread.
+    """
+    cdef int poller                 # the epoll descriptor
+    cdef int bell                   # wakes it from other threads
+    cdef unsigned long thread
+    cdef unsigned long generation
+    cdef object main                # the greenlet that runs `run`
+    cdef Fiber root                 # whose end `run` waits for, or None
+    cdef Fiber current
+    # Those that can go on, first come first served.
+    cdef Fiber first_ready
+    cdef Fiber last_ready
+    # A binary heap of those that sleep with a deadline.
+    cdef PyObject** timers
+    cdef Py_ssize_t timer_count
+    cdef Py_ssize_t timer_room
+    # Watches whose sockets are gone; events of the batch at hand may still name them.
+    cdef list gone
+    cdef bint sleeping
+    cdef bint stopping
+    cdef Py_ssize_t fibers
+    cdef set alive
+    cdef object log
+
+    def __cinit__(self, log=None):
+        self.poller = self.bell = -1
+        self.gone = []
+        self.alive = set()
+        self.log = log
+
+    def __init__(self, log=None):
+        cdef int error
+        try:
+            greenlet.load()
+        except (ImportError, AttributeError) as missing:
+            raise ImportError("greenlets need the greenlet package: pip install gtcp[greenlets]") from missing
+        self.generation = posix.generation
+        self.poller = epoll.create()
+        if self.poller == -posix.ENOSYS:
+            raise NotImplementedError("greenlets need epoll, which only Linux has; use threads or asyncio here")
+        if self.poller < 0:
+            raise socket_error(self.poller)
+        self.bell = epoll.bell_create()
+        if self.bell < 0:
+            raise socket_error(self.bell)
+        error = epoll.add(self.poller, self.bell, NULL)
+        if error < 0:
+            raise socket_error(error)
+
+    def __dealloc__(self):
+        if self.poller >= 0:
+            posix.close(self.poller)
+        if self.bell >= 0:
+            posix.close(self.bell)
+        free(self.timers)
+
+    # -- the loop
+
+    def run(self, Fiber root=None):
+        """Runs greenlets until `root` has ended, or without one until `stop`; those left get GreenletExit."""
+        if way.get() != NULL:
+            raise RuntimeError("this thread runs greenlets already")
+        self.thread = pythread.PyThread_get_thread_ident()
+        self.main = greenlet.current()
+        self.root = root
+        way.set_of_thread(<PyObject*>self)
+        try:
+            while not self.over():
+                try:
+                    self.turn()
+                except BaseException as error:
+                    # A signal handler raised: the one who waits for the result gets it.
+                    if root is None or root.done.is_set:
+                        raise
+                    self.throw_in(root, error)
+            self.end_all()
+        finally:
+            way.set_of_thread(NULL)
+            self.main = self.root = None
+
+    cdef bint over(self) noexcept:
+        return self.stopping or (self.root is not None and self.root.done.is_set)
+
+    def stop(self):
+        """Ends `run`; greenlets that wait get GreenletExit. From any thread."""
+        self.stopping = True
+        epoll.bell_ring(self.bell)
+
+    def spawn(self, function, *arguments):
+        """Runs `function(*arguments)` as a greenlet. From any thread."""
+        cdef Fiber fiber = Fiber()
+        if self.stopping:
+            raise RuntimeError("the hub has been stopped")
+        fiber.hub = self
+        fiber.function = function
+        fiber.arguments = arguments
+        self.alive.add(fiber)
+        self.wake(fiber)
+        return fiber
+
+    cdef int end_all(self) except -1:
+        """Those that still wait are ended; they may use their connections once more, but not wait for long."""
+        cdef Fiber fiber
+        cdef int laps = 0
+        self.stopping = True
+        while self.alive and laps < 100:
+            for fiber in list(self.alive):
+                if fiber.stack is None:
+                    self.alive.discard(fiber)   # it never began
+                    fiber.error = greenlet_exit()()
+                    fiber.done.set()
+                else:
+                    self.throw_in(fiber, greenlet_exit()())
+            self.run_ready()
+            laps += 1
+        return 0
+
+    cdef int turn(self) except -1:
+        """Runs what can go on, then sleeps until something comes."""
+        cdef epoll.Event[EVENTS] events
+        cdef int64_t wait
+        cdef int n, i
+        self.run_ready()
+        self.gone.clear()
+        wait = 0 if self.first_ready is not None or self.over() else self.next_timer()
+        self.sleeping = wait != 0
+        with nogil:
+            n = epoll.wait(self.poller, events, EVENTS, wait)
+        self.sleeping = False
+        if n == -posix.EINTR:
+            PyErr_CheckSignals()
+            return 0
+        if n < 0:
+            raise socket_error(n)
+        for i in range(n):
+            self.dispatch(&events[i])
+        self.fire_timers()
+        return 0
+
+    cdef int dispatch(self, epoll.Event* event) except -1:
+        cdef void* data = epoll.data(event)
+        cdef Watch watch
+        if data == NULL:
+            epoll.bell_silence(self.bell)
+            return 0
+        watch = <Watch>data
+        if epoll.says_end(event):
+            watch.ended = True
+        if epoll.says_in(event):
+            watch.drained = False
+            if watch.reader is not None:
+                self.wake(<Fiber>watch.reader)
+        if epoll.says_out(event) and watch.writer is not None:
+            self.wake(<Fiber>watch.writer)
+        return 0
+
+    cdef int run_ready(self) except -1:
+        """Switches to each that could go on when the turn began; what becomes ready meanwhile comes next turn."""
+        cdef Fiber fiber
+        cdef Fiber last = self.last_ready
+        while self.first_ready is not None:
+            fiber = self.first_ready
+            self.first_ready = fiber.next_ready
+            if self.first_ready is None:
+                self.last_ready = None
+            fiber.next_ready = None
+            fiber.ready = False
+            self.switch_to(fiber)
+            if fiber is last:
+                break
+        return 0
+
+    cdef int switch_to(self, Fiber fiber) except -1:
+        if fiber.done.is_set:
+            return 0
+        if fiber.stack is None:
+            fiber.stack = greenlet.new(fiber._run, self.main)
+        self.current = fiber
+        try:
+            greenlet.switch(fiber.stack)
+        finally:
+            self.current = None
+        return 0
+
+    cdef int wake(self, Fiber fiber) except -1:
+        """Lets a greenlet go on. From any thread."""
+        fiber.woken = True
+        return self.enqueue(fiber)
+
+    cdef int enqueue(self, Fiber fiber) except -1:
+        if fiber.ready:
+            return 0
+        fiber.ready = True
+        if self.last_ready is None:
+            self.first_ready = fiber
+        else:
+            self.last_ready.next_ready = fiber
+        self.last_ready = fiber
+        if self.sleeping:
+            epoll.bell_ring(self.bell)
+        return 0
+
+    cdef int throw_in(self, Fiber fiber, object error) except -1:
+        fiber.thrown = error
+        return self.wake(fiber)
+
+    cdef int ended(self, Fiber fiber) except -1:
+        """A greenlet's function has returned."""
+        self.cancel_timer(fiber)
+        self.alive.discard(fiber)
+        fiber.stack = None
+        fiber.done.set()
+        if isinstance(fiber.error, (KeyboardInterrupt, SystemExit)) and self.root is not None \
+                and fiber is not self.root:
+            return self.throw_in(self.root, fiber.error)    # it was meant for the program, not for this greenlet
+        if fiber.error is not None and self.log is not None and not isinstance(fiber.error, greenlet_exit()):
+            self.log(fiber.error)
+        return 0
+
+    # -- sleeping, called by greenlets
+
+    cdef int sleep(self, Fiber fiber, int64_t deadline) except -1:
+        """Lets others run until somebody wakes the greenlet (1) or the deadline passes (0)."""
+        if fiber is not self.current or fiber is None:
+            raise RuntimeError("only a greenlet of this hub can wait here")
+        if fiber.thrown is None:
+            if deadline <= posix.now():
+                return 0
+            self.set_timer(fiber, deadline)
+            fiber.woken = fiber.ready       # woken since it last slept: whatever it was is looked at first
+            fiber.asleep = True
+            greenlet.switch(self.main)
+            fiber.asleep = False
+            fiber.deadline = NEVER
+        if fiber.thrown is not None:
+            error, fiber.thrown = fiber.thrown, None
+            raise error
+        return fiber.woken
+
+    cdef size_t who(self) noexcept:
+        return <size_t><PyObject*>self.current if self.current is not None else <size_t>self.thread
+
+    cdef Parker parker(self):
+        cdef FiberParker parker = FiberParker()
+        parker.fiber = self.current
+        return parker
+
+    cdef Watch watch(self, int fd):
+        cdef Watch watch = Watch()
+        cdef int error
+        watch.fd = fd
+        error = epoll.add(self.poller, fd, <void*>watch)
+        if error < 0:
+            raise socket_error(error)
+        Py_INCREF(watch)                # epoll names it until `unwatch`
+        return watch
+
+    cdef int unwatch(self, Watch watch) except -1:
+        """From any thread, as closing is."""
+        if watch.fd >= 0:
+            epoll.remove(self.poller, watch.fd)
+            watch.fd = -1
+            self.gone.append(watch)
+            Py_DECREF(watch)
+            if watch.reader is not None:
+                self.wake(<Fiber>watch.reader)
+            if watch.writer is not None:
+                self.wake(<Fiber>watch.writer)
+        return 0
+
+    cdef int wait_watched(self, Watch watch, int events, int64_t deadline) except -1:
+        cdef Fiber fiber = self.current
+        if events & posix.POLLIN:
+            watch.reader = fiber
+        if events & posix.POLLOUT:
+            watch.writer = fiber
+        try:
+            return self.sleep(fiber, deadline)
+        finally:
+            if events & posix.POLLIN:
+                watch.reader = None
+            if events & posix.POLLOUT:
+                watch.writer = None
+
+    cdef int wait_ready(self, int fd, int events, int64_t deadline) except -1:
+        return 1 if self.wait_any({fd: events}, deadline) else 0
+
+    cdef list wait_any(self, dict fds, int64_t deadline):
+        cdef list watches = []
+        cdef list ready
+        cdef Watch watch
+        cdef Fiber fiber = self.current
+        try:
+            for fd in fds:
+                watch = self.watch(fd)
+                watches.append(watch)
+                watch.reader = fiber if fds[fd] & posix.POLLIN else None
+                watch.writer = fiber if fds[fd] & posix.POLLOUT else None
+            while True:
+                ready = sleep_until_any(fds, 0)
+                if ready or not self.sleep(fiber, deadline):
+                    return ready
+        finally:
+            for watch in watches:
+                watch.reader = watch.writer = None
+                self.unwatch(watch)
+
+    # -- timers: a binary heap of greenlets by moment. A later deadline leaves the entry where it is; when its
+    # moment comes, it is moved to the deadline of then. So a call with a timeout seldom touches the heap.
+
+    cdef int set_timer(self, Fiber fiber, int64_t deadline) except -1:
+        cdef PyObject** timers
+        cdef Py_ssize_t room
+        fiber.deadline = deadline
+        if deadline == NEVER:
+            return 0
+        if fiber.timer < 0:
+            if self.timer_count == self.timer_room:
+                room = max(<Py_ssize_t>64, 2 * self.timer_room)
+                timers = <PyObject**>realloc(self.timers, room * sizeof(PyObject*))
+                if timers == NULL:
+                    raise MemoryError("no memory for timers")
+                self.timers = timers
+                self.timer_room = room
+            Py_INCREF(fiber)
+            fiber.timer = self.timer_count
+            self.timers[self.timer_count] = <PyObject*>fiber
+            self.timer_count += 1
+        elif deadline >= fiber.timer_moment:
+            return 0
+        fiber.timer_moment = deadline
+        self.sift_up(fiber.timer)
+        return 0
+
+    cdef void cancel_timer(self, Fiber fiber) noexcept:
+        cdef Py_ssize_t at = fiber.timer
+        cdef Fiber last
+        if at < 0:
+            return
+        fiber.timer = -1
+        self.timer_count -= 1
+        if at < self.timer_count:
+            last = <Fiber>self.timers[self.timer_count]
+            self.timers[at] = <PyObject*>last
+            last.timer = at
+            self.sift_up(at)
+            self.sift_down(last.timer)
+        Py_DECREF(fiber)
+
+    cdef int64_t next_timer(self) noexcept:
+        """Nanoseconds until the next timer's moment, -1 when there is none."""
+        return left((<Fiber>self.timers[0]).timer_moment) if self.timer_count else -1
+
+    cdef int fire_timers(self) except -1:
+        cdef Fiber fiber
+        cdef int64_t now
+        if self.timer_count == 0:
+            return 0
+        now = posix.now()
+        while self.timer_count:
+            fiber = <Fiber>self.timers[0]
+            if fiber.timer_moment > now:
+                return 0
+            if fiber.deadline == NEVER:
+                self.cancel_timer(fiber)
+            elif fiber.deadline > now:
+                fiber.timer_moment = fiber.deadline
+                self.sift_down(0)
+            else:
+                self.cancel_timer(fiber)
+                if fiber.asleep:
+                    self.enqueue(fiber)     # not woken: that tells it why
+        return 0
+
+    cdef void sift_up(self, Py_ssize_t at) noexcept:
+        cdef PyObject* moving = self.timers[at]
+        cdef int64_t moment = (<Fiber>moving).timer_moment
+        cdef Py_ssize_t above
+        while at:
+            above = (at - 1) // 2
+            if (<Fiber>self.timers[above]).timer_moment <= moment:
+                break
+            self.timers[at] = self.timers[above]
+            (<Fiber>self.timers[at]).timer = at
+            at = above
+        self.timers[at] = moving
+        (<Fiber>moving).timer = at
+
+    cdef void sift_down(self, Py_ssize_t at) noexcept:
+        cdef PyObject* moving = self.timers[at]
+        cdef int64_t moment = (<Fiber>moving).timer_moment
+        cdef Py_ssize_t below
+        while True:
+            below = 2 * at + 1
+            if below >= self.timer_count:
+                break
+            if below + 1 < self.timer_count and (<Fiber>self.timers[below + 1]).timer_moment \
+                    < (<Fiber>self.timers[below]).timer_moment:
+                below += 1
+            if (<Fiber>self.timers[below]).timer_moment >= moment:
+                break
+            self.timers[at] = self.timers[below]
+            (<Fiber>self.timers[at]).timer = at
+            at = below
+        self.timers[at] = moving
+        (<Fiber>moving).timer = at
+
+
+def current_hub():
+    """The hub that runs the calling greenlet; None outside of one."""
+    cdef Way current = current_way()
+    return current if isinstance(current, Hub) else None

@@ -1,0 +1,34 @@
+"""Client code on greenlets: one thread drives many connections with calls that look blocking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from gtcp import _core
+
+T = TypeVar("T")
+
+
+def run(function: Callable[..., T], *args: Any) -> T:
+    """Calls `function(*args)` as a greenlet in this thread; answers its value when it returns.
+
+    Every wait of gtcp inside it lets other greenlets run: those that `spawn` started are ended with GreenletExit when
+    the function returns. ImportError without the greenlet package (`pip install gtcp[greenlets]`), NotImplementedError
+    without epoll, RuntimeError inside another `run`.
+    """
+    hub = _core.Hub()
+    root = hub.spawn(function, *args)
+    hub.run(root)
+    return root.get()  # type: ignore[no-any-return]
+
+
+def spawn(function: Callable[..., object], *args: Any) -> _core.Fiber:
+    """Calls `function(*args)` as another greenlet of the running hub; `get()` of the result waits for its value.
+
+    RuntimeError outside of `run` and of a greenlet server's handlers.
+    """
+    hub = _core.current_hub()
+    if hub is None:
+        raise RuntimeError("spawn is for code that gtcp.run or a greenlet server runs")
+    return hub.spawn(function, *args)
