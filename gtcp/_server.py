@@ -58,6 +58,7 @@ class Server:
         tls: ssl.SSLContext | None = None,
         handshake_timeout: float | None = 10.0,
         concurrency: Literal["threads", "greenlets"] = "threads",
+        gather_sends: bool = False,
         backlog: int = 1024,
     ) -> None:
         self.set_address(address)
@@ -66,6 +67,7 @@ class Server:
         if tls is not None:
             self.set_tls_config(tls)
         self._handshake_timeout = handshake_timeout
+        self._gather_sends = gather_sends
         _core.to_deadline(handshake_timeout)
         self._handler: Handler | None = None
         if handler is not None:
@@ -225,7 +227,11 @@ class Server:
         assert handler is not None
         try:
             if self._agree_on_tls(conn):
+                if self._gather_sends:
+                    conn._gather_sends()
                 handler(conn)
+                if self._gather_sends and not conn.closed:
+                    conn.flush()
         except EOF as end:
             if end.partial or end.expected is not None:
                 logger.exception("the peer of %r closed in the middle", conn)

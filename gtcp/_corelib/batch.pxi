@@ -116,6 +116,7 @@ cdef int send_batch(Stream stream, Outbox outbox, int64_t deadline) except -1:
     try:
         stream.claim_turn(stream.sending, deadline)
         try:
+            stream._flush(deadline)
             while outbox.refill(PY_SSIZE_T_MAX):
                 stream._transmit(&outbox.out, deadline)
         except BaseException as error:
@@ -203,6 +204,7 @@ cdef list send_recv_batch(Stream stream, Outbox outbox, Unit* unit, Py_ssize_t w
         try:
             stream.claim_turn(stream.sending, deadline)
             try:
+                stream._flush(deadline)
                 while not pipeline.step(stream, unit, &wait):
                     if not stream.wait(&wait):
                         wait.blocking = False

@@ -113,6 +113,22 @@ cdef class BaseConn:
             raise error
         return 0
 
+    def gathered(self):
+        """For `with`: inside, small sends wait to leave together, in order.
+
+        They leave in one system call when a receive on this connection is about to wait, when there are more than
+        64 KiB of them, and at the end. An error of the connection is raised by the call that makes them leave.
+        """
+        return Gathering(self)
+
+    def flush(self, *, timeout=None):
+        """Makes gathered sends leave now. Errors as for `send`; after a timeout the rest leaves with the next call."""
+        try:
+            self.open_stream().flush(deadline_of(timeout, self.send_deadline))
+        except:
+            self.failed = True
+            raise
+
     # -- receiving
 
     def recv(self, length=-1, retry=None, *, timeout=None):
@@ -410,6 +426,8 @@ cdef class BaseConn:
     cdef int _end(self, bint discard) except -1:
         if self.stream is None:
             return 0
+        if self.stream.gathering:
+            self._stop_gathering(discard)
         if self.home is None:
             self.stream.farewell(0 if discard else FAREWELL)
             return self.stream.close()
@@ -434,6 +452,29 @@ cdef class BaseConn:
             raise socket_error(error)
 
     # -- for the layer above
+
+    cdef int _gather(self, int change) except -1:
+        cdef Stream stream = self.open_stream()
+        if stream.gathered is None:
+            stream.gathered = ByteBuffer()
+        stream.gathering += change
+        return 0
+
+    cdef int _stop_gathering(self, bint discard) except -1:
+        """What waits leaves if it can leave at once; closing does not wait."""
+        cdef Stream stream = self.stream
+        stream.gathering = 0
+        if not discard and not stream.closed and not stream.users:
+            try:
+                stream.flush(0)
+            except Exception:
+                self.failed = True
+        stream.gathered.release()
+        return 0
+
+    def _gather_sends(self):
+        """Gathers from now on until the end of the connection."""
+        self._gather(1)
 
     def _discard(self):
         self._end(True)
@@ -497,6 +538,44 @@ cdef class BaseConn:
 
     def __reduce__(self):
         raise TypeError(f"a {type(self).__name__} cannot be pickled or copied")
+
+
+@cython.final
+cdef class Gathering:
+    """What `with conn.gathered()` enters."""
+    cdef BaseConn conn
+
+    def __cinit__(self, BaseConn conn not None):
+        self.conn = conn
+
+    def __enter__(self):
+        self.conn._gather(1)
+        return self.conn
+
+    def __exit__(self, kind, error, trace):
+        if not self.conn.closed:
+            self.conn._gather(-1)
+            self.conn.flush()
+
+
+@cython.final
+cdef class PkgHandler:
+    """A handler that answers each package with what `function` makes of it, or with nothing for None."""
+    cdef object function
+    cdef object option
+
+    def __cinit__(self, function, option):
+        self.function = function
+        self.option = option
+
+    def __call__(self, BaseConn conn not None):
+        cdef object function = self.function
+        cdef object option = self.option
+        cdef object request, reply
+        for request in conn.packages(option):
+            reply = function(request)
+            if reply is not None:
+                conn.send_pkg(reply, option)
 
 
 @cython.final

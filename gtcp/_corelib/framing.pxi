@@ -49,7 +49,7 @@ cdef class Parser:
 
     Not safe for use by several threads at once.
     """
-    cdef RecvBuf buf
+    cdef ByteBuffer buf
 
     # A large unit on its way into its result: the bytes object (owned, known to nobody else) and its
     # size, how many bytes are there, how many there will be, and what kind of unit asked for it.
@@ -72,7 +72,7 @@ cdef class Parser:
     cdef bint oversized
 
     def __cinit__(self):
-        self.buf = RecvBuf()
+        self.buf = ByteBuffer()
 
     def __dealloc__(self):
         Py_CLEAR(self.body)
@@ -94,7 +94,7 @@ cdef class Parser:
         return self._take_loose(unit)
 
     cdef object _take_pkg(self, Unit* unit):
-        cdef RecvBuf buf = self.buf
+        cdef ByteBuffer buf = self.buf
         cdef Py_ssize_t unread, size
         cdef bytes result
         if self.body != NULL:
@@ -132,7 +132,7 @@ cdef class Parser:
         return None
 
     cdef object _take_delimited(self, Unit* unit):
-        cdef RecvBuf buf = self.buf
+        cdef ByteBuffer buf = self.buf
         cdef Py_ssize_t unread = buf.unread()
         cdef bint line = unit.kind == LINE
         # The result may have `limit` bytes; a line's newline is not among them.
@@ -220,7 +220,7 @@ cdef class Parser:
 
     cdef int _begin(self, Unit* unit, Py_ssize_t size, int header_size) except -1:
         """Moves what is buffered of a unit of `size` bytes into the beginnings of its result."""
-        cdef RecvBuf buf = self.buf
+        cdef ByteBuffer buf = self.buf
         cdef Py_ssize_t there = buf.unread() - header_size
         cdef Py_ssize_t allocated = max(there, min(size, <Py_ssize_t>TRUSTED))
         cdef bytes body = PyBytes_FromStringAndSize(NULL, allocated)
@@ -280,7 +280,7 @@ cdef class Parser:
 
     cdef Py_ssize_t room(self, Unit* unit, char** where) except -1:
         """Where the next bytes of the stream go, and how many may."""
-        cdef RecvBuf buf = self.buf
+        cdef ByteBuffer buf = self.buf
         if self.body == NULL and (unit.kind == SOME or unit.kind == BURST):
             self._begin(unit, unit.limit, 0)
         if self.body != NULL:
@@ -317,7 +317,7 @@ cdef class Parser:
 
     cdef tuple cut_off(self, Unit* unit):
         """(the bytes of the unit that are there, its size or None); (b"", None) at a clean end."""
-        cdef RecvBuf buf = self.buf
+        cdef ByteBuffer buf = self.buf
         cdef Py_ssize_t unread = buf.unread()
         if unit.kind == SOME or unit.kind == BURST:
             return b"", None

@@ -15,6 +15,8 @@ cdef enum StreamEnd:
 cdef enum:
     # Sends at least this large are worth the GIL's release: other threads run while the kernel copies.
     LONG_SEND = 32768
+    # Gathered sends leave when there are more bytes than this.
+    GATHERED = 65536
 
 
 @cython.final
@@ -38,6 +40,9 @@ cdef class Stream:
     cdef size_t receiver            # who() receives, 0 for nobody
     # The SO_RCVTIMEO in force, 0 for none.
     cdef int64_t receive_timeout
+    # Sends that wait to leave together; None unless the user asked for that, which may be nested.
+    cdef ByteBuffer gathered
+    cdef int gathering
     # Who keeps an eye on the socket between waits, and what was seen; None while nobody does.
     cdef Way watcher
     cdef Watch watch
@@ -84,10 +89,11 @@ cdef class Stream:
         """One read: True when bytes or the end have come, False with wait.events set."""
         cdef Parser parser = self.parser
         cdef char* where = NULL
+        cdef bint flushed = self.gathered is None or self.gathered.unread() == 0 or self.flush_step(wait)
         cdef Py_ssize_t room = parser.room(unit, &where)
         cdef bint bursting = parser.bursting()
         cdef Py_ssize_t n
-        if bursting:
+        if bursting or not flushed:
             wait.sleep = False
         n = self._recv(where, room, wait) if self.tls is None else self._recv_tls(where, room, wait)
         if n > 0:
@@ -97,7 +103,7 @@ cdef class Stream:
         elif n == -posix.EAGAIN:
             if self.watch is not None:
                 self.watch.drained = not self.watch.ended
-            wait.events = posix.POLLIN
+            wait.events = posix.POLLIN if flushed else posix.POLLIN | posix.POLLOUT
             wait.until = min(wait.deadline, posix.now() + unit.gap) if bursting else wait.deadline
             parser.relax()
             return False
@@ -313,6 +319,70 @@ cdef class Stream:
         self.receiver = 0
         return self.exchanging.give()
 
+    # -- gathered sends: small ones wait in a buffer until a receive is about to wait, the buffer is full, or the end
+
+    cdef int gather(self, Out* out, int64_t deadline) except -1:
+        """Puts a send behind those that wait; what does not fit makes all leave first. The caller has the turn."""
+        cdef Py_ssize_t size = out.header_size + out.size
+        if self.gathered.unread() + size > GATHERED:
+            self._flush(deadline)
+        if size > GATHERED:
+            return self._transmit(out, deadline)
+        self.gathered.append(out.header, out.header_size)
+        self.gathered.append(out.data, out.size)
+        out.sent = size
+        return 0
+
+    cdef bint flush_step(self, Wait* wait) except -1:
+        """True when nothing waits any more, or another call sends just now; else False with wait.events set."""
+        cdef Out out
+        cdef bint done
+        if not self.sending.try_take():
+            return True
+        try:
+            memset(&out, 0, sizeof(Out))
+            out.data = self.gathered.data()
+            out.size = self.gathered.unread()
+            try:
+                done = self.send_step(&out, wait)
+            finally:
+                self.gathered.consume(out.sent)
+            if done:
+                self.gathered.relax()
+            return done
+        finally:
+            self.sending.give()
+
+    cdef int _flush(self, int64_t deadline) except -1:
+        """Sends what waits; what cannot leave in time stays, so nothing is cut in two. The caller has the turn."""
+        cdef Out out
+        if self.gathered is None or self.gathered.unread() == 0:
+            return 0
+        memset(&out, 0, sizeof(Out))
+        out.data = self.gathered.data()
+        out.size = self.gathered.unread()
+        try:
+            self._transmit(&out, deadline)
+        finally:
+            self.gathered.consume(out.sent)
+        self.gathered.relax()
+        return 0
+
+    cdef int flush(self, int64_t deadline) except -1:
+        """Sends what waits."""
+        if self.gathered is None or self.gathered.unread() == 0:
+            return 0
+        self.enter()
+        try:
+            self.claim_turn(self.sending, deadline)
+            try:
+                self._flush(deadline)
+            finally:
+                self.sending.give()
+        finally:
+            self.leave()
+        return 0
+
     # -- blocking calls
 
     cdef object receive(self, Unit* unit, int64_t deadline):
@@ -387,12 +457,21 @@ cdef class Stream:
         try:
             self.claim_turn(self.sending, deadline)
             try:
-                self._transmit(out, deadline)
+                self._send(out, deadline)
             finally:
                 self.sending.give()
         finally:
             self.leave()
         return 0
+
+    cdef inline int _send(self, Out* out, int64_t deadline) except -1:
+        """The caller has the turn."""
+        if self.gathered is None:
+            return self._transmit(out, deadline)
+        if self.gathering:
+            return self.gather(out, deadline)
+        self._flush(deadline)
+        return self._transmit(out, deadline)
 
     cdef int _transmit(self, Out* out, int64_t deadline) except -1:
         cdef Wait wait
@@ -424,7 +503,7 @@ cdef class Stream:
             try:
                 self.claim_turn(self.sending, send_deadline)
                 try:
-                    self._transmit(out, send_deadline)
+                    self._send(out, send_deadline)
                 finally:
                     self.sending.give()
                 return self._receive(unit, recv_deadline)

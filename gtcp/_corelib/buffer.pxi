@@ -1,4 +1,4 @@
-# The bytes that arrived and nobody took yet: one block with a head and a tail.
+# Bytes on their way: received and not taken yet, or gathered and not sent yet. One block, a head and a tail.
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc, realloc
@@ -11,9 +11,29 @@ cdef enum:
     # straight into their result, so the block never needs to be large to be fast.
     BLOCK = 16384
 
+# The block that was given back last: connections that are idle between two packages share it.
+cdef char* spare_block = NULL
+
+
+cdef inline char* new_block(Py_ssize_t size) noexcept:
+    global spare_block
+    cdef char* block = spare_block
+    if size == BLOCK and block != NULL:
+        spare_block = NULL
+        return block
+    return <char*>malloc(size)
+
+
+cdef inline void drop_block(char* block, Py_ssize_t size) noexcept:
+    global spare_block
+    if size == BLOCK and spare_block == NULL:
+        spare_block = block
+    else:
+        free(block)
+
 
 @cython.final
-cdef class RecvBuf:
+cdef class ByteBuffer:
     # The block, its size, and the unread bytes block[head:tail]. NULL while nothing is buffered and
     # the connection is idle.
     cdef char* block
@@ -22,7 +42,7 @@ cdef class RecvBuf:
     cdef Py_ssize_t tail
 
     def __dealloc__(self):
-        free(self.block)
+        drop_block(self.block, self.size)
 
     cdef inline char* data(self) noexcept:
         return self.block + self.head
@@ -56,16 +76,23 @@ cdef class RecvBuf:
             size = max(<Py_ssize_t>BLOCK, self.size)
             while size - unread < more:
                 size = size * 2 if size <= PY_SSIZE_T_MAX // 2 else PY_SSIZE_T_MAX
-            block = <char*>malloc(size)
+            block = new_block(size)
             if block == NULL:
                 raise MemoryError("no memory for the receive buffer")
             if unread:
                 memcpy(block, self.block + self.head, unread)
-            free(self.block)
+            drop_block(self.block, self.size)
             self.block = block
             self.size = size
         self.head = 0
         self.tail = unread
+        return 0
+
+    cdef int append(self, const char* data, Py_ssize_t n) except -1:
+        if n:
+            self.reserve(n)
+            memcpy(self.block + self.tail, data, n)
+            self.tail += n
         return 0
 
     cdef int prepend(self, const char* data, Py_ssize_t n) except -1:
@@ -83,12 +110,12 @@ cdef class RecvBuf:
         return 0
 
     cdef inline void relax(self) noexcept:
-        """Called before a wait: an empty buffer that grew beyond one block gives its memory back."""
-        if self.head == self.tail and self.size > BLOCK:
+        """Called before a wait: an empty buffer gives its memory back."""
+        if self.head == self.tail and self.block != NULL:
             self.release()
 
     cdef void release(self) noexcept:
-        """Gives the memory back; only an empty buffer has none to lose."""
-        free(self.block)
+        """Gives the memory back, with what is in it."""
+        drop_block(self.block, self.size)
         self.block = NULL
         self.size = self.head = self.tail = 0
