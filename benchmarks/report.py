@@ -91,7 +91,7 @@ def _summary_row(result: CaseResult) -> list[str]:
     thrifty = thriftiest_peer_of(result)
     return [
         f"{result.case.title} ({result.pinning.value})",
-        f"{rate_text(spread(ours.rates).median)}/s" if ours else "not measured",
+        f"{ours.contender.name}, {rate_text(spread(ours.rates).median)}/s" if ours else "not measured",
         _ratio_text(ratio(ours, limit)) if ours and limit else "",
         _ratio_text(cost_ratio(ours, limit)) if ours and limit else "",
         _goal_text(result.case.goal.to_limit),

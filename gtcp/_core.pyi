@@ -3,14 +3,18 @@
 Moments are `time.monotonic()` seconds, durations are seconds; None means no limit for both.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from ssl import MemoryBIO, SSLObject
 from types import TracebackType
-from typing import Final, NoReturn, TypedDict, final, overload, type_check_only
+from typing import Final, Generic, NoReturn, TypedDict, TypeVar, final, overload, type_check_only
 
-from typing_extensions import Buffer, Self, disjoint_base
+from typing_extensions import Buffer, Self, TypeVarTuple, Unpack, disjoint_base
 
 from gtcp._options import PkgOption, Retry
+
+_T_co = TypeVar("_T_co", covariant=True)
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 __all__ = [
     "POLLIN",
@@ -19,10 +23,13 @@ __all__ = [
     "Alarm",
     "BaseConn",
     "BasePool",
+    "Fiber",
+    "Hub",
     "Parser",
     "Signal",
     "UnitIterator",
     "alarm",
+    "current_hub",
     "remaining",
     "sleep",
     "to_deadline",
@@ -51,7 +58,7 @@ def remaining(deadline: float | None) -> float | None:
 def sleep(seconds: float, /) -> None:
     """Sleeps, letting others run."""
 
-def wait_any(fds: Mapping[int, int], deadline: float | None = None) -> list[int]:
+def wait_any(fds: dict[int, int], deadline: float | None = None) -> list[int]:
     """Waits for sockets, each with POLLIN, POLLOUT or both; answers those that are ready, none at the deadline."""
 
 @final
@@ -76,6 +83,41 @@ class Alarm:
         """Sleeps until the alarm's moment."""
 
 alarm: Alarm
+
+# -- greenlets
+
+@final
+class Fiber(Generic[_T_co]):
+    """A function that runs as a greenlet of a hub, which makes it."""
+
+    @property
+    def dead(self) -> bool:
+        """The function has returned or raised."""
+
+    def join(self, timeout: float | None = None) -> bool:
+        """True when the function has ended, False when `timeout` seconds passed first."""
+
+    def get(self, timeout: float | None = None) -> _T_co:
+        """The function's value, or its exception."""
+
+    def kill(self) -> None:
+        """Raises GreenletExit in the function."""
+
+@final
+class Hub:
+    """The greenlets of one thread and what they wait for. `log` is told the errors of those that nobody waits for."""
+
+    def __init__(self, log: Callable[[BaseException], object] | None = None) -> None: ...
+    def spawn(self, function: Callable[[Unpack[_Ts]], _T], *arguments: Unpack[_Ts]) -> Fiber[_T]:
+        """Runs `function(*arguments)` as a greenlet."""
+
+    def run(self, root: Fiber[object] | None = None) -> None:
+        """Runs greenlets until `root` has ended, or without one until `stop`."""
+
+    def stop(self) -> None: ...
+
+def current_hub() -> Hub | None:
+    """The hub that runs the calling greenlet."""
 
 # -- framing
 

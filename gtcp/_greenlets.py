@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gtcp import _core
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVarTuple, Unpack
+
+    _Ts = TypeVarTuple("_Ts")
+
+_T = TypeVar("_T")
 
 
-def run(function: Callable[..., T], *args: Any) -> T:
+def run(function: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]) -> _T:
     """Calls `function(*args)` as a greenlet in this thread; answers its value when it returns.
 
     Every wait of gtcp inside it lets other greenlets run: those that `spawn` started are ended with GreenletExit when
@@ -20,10 +25,10 @@ def run(function: Callable[..., T], *args: Any) -> T:
     hub = _core.Hub()
     root = hub.spawn(function, *args)
     hub.run(root)
-    return root.get()  # type: ignore[no-any-return]
+    return root.get()
 
 
-def spawn(function: Callable[..., object], *args: Any) -> _core.Fiber:
+def spawn(function: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]) -> _core.Fiber[_T]:
     """Calls `function(*args)` as another greenlet of the running hub; `get()` of the result waits for its value.
 
     RuntimeError outside of `run` and of a greenlet server's handlers.

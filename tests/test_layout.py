@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "_address": BASE | {"_core"},
     "_dial": BASE | {"_core", "_address"},
     "_tls": BASE | {"_core", "_address"},
+    "_greenlets": BASE | {"_core"},
     "_conn": CONN,
     "_pool": CONN | {"_conn"},
-    "_server": CONN | {"_conn"},
+    "_server": CONN | {"_conn", "_greenlets"},
     "_funcs": CONN | {"_conn", "_pool", "_server"},
 }
 # What a user's extras may bring in; everything else is gtcp or the standard library.

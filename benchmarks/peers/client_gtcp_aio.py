@@ -66,11 +66,11 @@ async def tasks(job: Job) -> AsyncWork:
 
 async def pool_tasks(job: Job) -> AsyncWork:
     """``argument`` tasks that take a connection of the shared pool for each exchange."""
-    data, count = job.data, job.argument
+    data, count, pool = job.data, job.argument, gtcp.aio.get_pool(job.address)
 
     async def one(n: int) -> None:
         for _ in range(n):
-            async with await gtcp.aio.PoolConn.open(job.address) as conn:
+            async with await pool.acquire() as conn:
                 await conn.send_recv_pkg(data)
 
     async def work(n: int) -> None:

@@ -112,12 +112,16 @@ cdef class Outbox:
 
 cdef int send_batch(Stream stream, Outbox outbox, int64_t deadline) except -1:
     """Sends all packages of the outbox."""
+    cdef Wait wait
+    start_wait(&wait, deadline)
     stream.enter()
     try:
         stream.claim_turn(stream.sending, deadline)
         try:
             stream._flush(deadline)
             while outbox.refill(PY_SSIZE_T_MAX):
+                if late(&wait):
+                    raise Timeout("timed out while sending")
                 stream._transmit(&outbox.out, deadline)
         except BaseException as error:
             outbox.after_failure(stream, error)
@@ -132,6 +136,8 @@ cdef int send_batch(Stream stream, Outbox outbox, int64_t deadline) except -1:
 cdef list recv_batch(Stream stream, Unit* unit, Py_ssize_t n, int64_t deadline):
     """n packages, or with n < 0 at least one and what arrived with it. On failure all stay in the stream."""
     cdef list packages = []
+    cdef Wait wait
+    start_wait(&wait, deadline)
     stream.enter()
     try:
         stream.claim_receiver()
@@ -140,6 +146,8 @@ cdef list recv_batch(Stream stream, Unit* unit, Py_ssize_t n, int64_t deadline):
                 stream.parser.take_all(unit, packages, n - len(packages) if n > 0 else -1)
                 if len(packages) == n or (n < 0 and packages):
                     return packages
+                if late(&wait):
+                    raise Timeout("timed out while receiving")
                 packages.append(stream._receive(unit, deadline))
         except BaseException as error:
             if n < 0 and packages and isinstance(error, LimitError):

@@ -2,7 +2,13 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
+cimport gtcp._corelib.posix as posix
 cimport gtcp._corelib.way as way
+
+cdef enum:
+    # How long a call that is late may go on while bytes keep flowing, so that all that was there in time
+    # counts: 20 ms.
+    GRACE = 20000000
 
 
 cdef struct Wait:
@@ -16,6 +22,9 @@ cdef struct Wait:
     bint sleep
     # What a step that is not done needs before it can go on: POLLIN, POLLOUT or both.
     int events
+    # The call has read before; when it has to stop, 0 while it is not late.
+    bint going
+    int64_t stop
 
 
 cdef struct Out:
@@ -33,3 +42,18 @@ cdef inline void start_wait(Wait* wait, int64_t deadline) noexcept:
     wait.way = way.get()
     wait.blocking = wait.sleep = wait.way == NULL
     wait.events = 0
+    wait.going = False
+    wait.stop = 0
+
+
+cdef inline bint late(Wait* wait) noexcept:
+    """The deadline has passed, and so has the grace: a peer that never pauses does not extend them."""
+    cdef int64_t now
+    if wait.deadline == NEVER:
+        return False
+    now = posix.now()
+    if now < wait.deadline:
+        return False
+    if wait.stop == 0:
+        wait.stop = now + GRACE
+    return now >= wait.stop

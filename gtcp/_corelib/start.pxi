@@ -6,8 +6,8 @@ POLLOUT = posix.POLLOUT
 
 # What _core.pyi promises; the classes of the parts are visible too, but nobody's business.
 __all__ = [
-    "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "BaseConn", "BasePool", "Parser", "Signal", "UnitIterator", "alarm",
-    "remaining", "sleep", "to_deadline", "wait_any",
+    "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "BaseConn", "BasePool", "Fiber", "Hub", "Parser", "Signal",
+    "UnitIterator", "alarm", "current_hub", "remaining", "sleep", "to_deadline", "wait_any",
 ]
 
 if posix.watch_forks() != 0:

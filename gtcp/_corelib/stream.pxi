@@ -89,10 +89,17 @@ cdef class Stream:
         """One read: True when bytes or the end have come, False with wait.events set."""
         cdef Parser parser = self.parser
         cdef char* where = NULL
-        cdef bint flushed = self.gathered is None or self.gathered.unread() == 0 or self.flush_step(wait)
-        cdef Py_ssize_t room = parser.room(unit, &where)
+        cdef Py_ssize_t room, n
         cdef bint bursting = parser.bursting()
-        cdef Py_ssize_t n
+        cdef bint flushed = self.gathered is None or self.gathered.unread() == 0 or self.flush_step(wait)
+        if wait.going:
+            PyErr_CheckSignals()
+            if late(wait):
+                wait.events = posix.POLLIN
+                wait.until = wait.deadline
+                return False
+        wait.going = True
+        room = parser.room(unit, &where)
         if bursting or not flushed:
             wait.sleep = False
         n = self._recv(where, room, wait) if self.tls is None else self._recv_tls(where, room, wait)
@@ -192,11 +199,17 @@ cdef class Stream:
                     fd, out.header, out.header_size, out.data, out.size, out.sent, posix.MSG_DONTWAIT)
             if n >= 0:
                 out.sent += n
-            elif n == -posix.EAGAIN:
+                if out.sent == total:
+                    break
+                PyErr_CheckSignals()
+                n = -posix.EAGAIN if late(wait) else 0
+            if n == 0:
+                continue
+            if n == -posix.EAGAIN:
                 wait.events = posix.POLLOUT
                 wait.until = wait.deadline
                 return False
-            elif n == -posix.EINTR:
+            if n == -posix.EINTR:
                 PyErr_CheckSignals()
             elif self.closed:
                 raise_closed()
@@ -210,6 +223,8 @@ cdef class Stream:
         cdef Py_ssize_t n
         while True:
             n = self.tls.flush(self.fd)
+            if n == 0 and out.sent < total and late(wait):
+                n = -posix.EAGAIN
             if n == 0:
                 if out.sent == total:
                     return True

@@ -1,6 +1,7 @@
 """Time: deadlines are total, never early, and a receive that timed out can be repeated (B17, D1, D2, D4, D5)."""
 
 import math
+import mmap
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ from contract.makers import Maker
 from contract.operations import EXCHANGES, RECEIVES, SENDS, UNITS
 from support.calls import Call
 from support.peers import drips, frame, read
-from support.timing import LONG, SHORT, quick, takes
+from support.timing import LATE, LONG, SHORT, quick, takes
 
 MUCH = bytes(8 << 20)  # more than the buffers between two sockets hold
 
@@ -125,7 +126,7 @@ def test_D1_recv_all_gives_what_came_by_the_deadline(make_conn: Maker) -> None:
     assert 2 <= len(data) <= 25
 
 
-@pytest.mark.parametrize("call", ["recv", "recv_pkg", "recv_line", "recv_into"])
+@pytest.mark.parametrize("call", ["recv", "recv_pkg", "recv_line", "recv_into", "recv_pkgs"])
 def test_D1_a_flood_does_not_extend_the_deadline(make_conn: Maker, call: str) -> None:
     block = b"\x7f" * (1 << 20)
 
@@ -139,12 +140,11 @@ def test_D1_a_flood_does_not_extend_the_deadline(make_conn: Maker, call: str) ->
         "recv": lambda: conn.recv(huge, timeout=SHORT / 10),
         "recv_pkg": lambda: conn.recv_pkg(gtcp.PkgOption(4, 0x7FFFFFFF), timeout=SHORT / 10),
         "recv_line": lambda: conn.recv_line(max_size=huge, timeout=SHORT / 10),
-        "recv_into": lambda: conn.recv_into(bytearray(512 << 20), 512 << 20, timeout=SHORT / 10),
+        "recv_into": lambda: conn.recv_into(room, 1 << 30, timeout=SHORT / 10),
+        "recv_pkgs": lambda: conn.recv_pkgs(huge, gtcp.PkgOption(1), timeout=SHORT / 10),
     }
-    start = time.monotonic()
-    with pytest.raises(gtcp.Timeout):
+    with mmap.mmap(-1, 1 << 30) as room, takes(SHORT / 10, late=3 * LATE), pytest.raises(gtcp.Timeout):
         calls[call]()
-    assert time.monotonic() - start < 5 * SHORT
 
 
 @pytest.mark.parametrize("name", SENDS)
@@ -187,13 +187,12 @@ def test_D1_a_peer_that_reads_now_and_then_does_not_extend_the_deadline(make_con
 
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_D1_one_timeout_for_sending_and_receiving(make_conn: Maker, name: str) -> None:
-    conn, far = make_conn(receive_buffer=4096)
-    exchanging = Call(lambda: EXCHANGES[name](conn, MUCH, 2 * SHORT))
-    with takes(2 * SHORT):
-        stop = threading.Event()
-        stop.wait(SHORT)
-        read(far, len(MUCH))  # the request is through after half of the time; no reply comes
-        with pytest.raises(gtcp.Timeout):
+    conn, far = make_conn()
+    exchanging = Call(lambda: EXCHANGES[name](conn, MUCH, 3 * SHORT))
+    with takes(3 * SHORT):
+        threading.Event().wait(SHORT)
+        read(far, len(MUCH))  # a third of the time or more went into the request; no reply comes
+        with pytest.raises(gtcp.Timeout, match=r"receiving|replies"):
             exchanging.result()
 
 

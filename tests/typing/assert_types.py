@@ -11,7 +11,7 @@ from pathlib import Path
 from typing_extensions import assert_type
 
 import gtcp
-from gtcp import _core
+from gtcp import _core, _greenlets
 
 
 def connections(sock: socket.socket, buffer: bytearray) -> None:
@@ -191,3 +191,21 @@ def core(parser: _core.Parser, signal: _core.Signal) -> None:
     assert_type(_core.alarm, _core.Alarm)
     assert_type(_core.alarm.attend(), bool)
     assert_type(_core.REASON_NAMES, tuple[str, ...])
+
+
+def greenlets() -> None:
+    def work(first: int, second: str = "") -> bytes:
+        return bytes(first) + second.encode()
+
+    assert_type(_greenlets.run(work, 1, "a"), bytes)
+    fiber = _greenlets.spawn(work, 1)
+    assert_type(fiber.get(timeout=1.0), bytes)
+    assert_type(fiber.join(), bool)
+    assert_type(fiber.dead, bool)
+    fiber.kill()
+    _greenlets.spawn(work, "1")  # type: ignore[arg-type]
+    hub = _core.Hub(print)
+    assert_type(hub.spawn(work, 1, "a").get(), bytes)
+    hub.run(hub.spawn(work, 1))
+    hub.stop()
+    assert_type(_core.current_hub(), _core.Hub | None)
