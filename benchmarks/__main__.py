@@ -25,7 +25,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--group", action="append", default=[], metavar="NAME", help="only this group (repeatable)")
     parser.add_argument("--case", action="append", default=[], metavar="ID", help="only this case (repeatable)")
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="only C and contenders named so")
-    parser.add_argument("--rounds", type=int, help="rounds for each contender")
+    parser.add_argument("--rounds", type=int, help="rounds for each contender and start")
+    parser.add_argument("--starts", type=int, help="how often everything is started afresh")
     parser.add_argument("--seconds", type=float, help="length of a round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON here as well")
     parser.add_argument("--list", action="store_true", help="show groups and cases and stop")
@@ -34,7 +35,7 @@ def _arguments() -> argparse.Namespace:
 
 def _settings(args: argparse.Namespace) -> Settings:
     base = QUICK if args.quick else FULL
-    return Settings(args.rounds or base.rounds, args.seconds or base.seconds, base.quick)
+    return Settings(args.starts or base.starts, args.rounds or base.rounds, args.seconds or base.seconds, base.quick)
 
 
 def _chosen(args: argparse.Namespace) -> list[tuple[Case, Pinning]]:

@@ -11,6 +11,7 @@ mpl.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from benchmarks.plan import CaseResult, Measured, Role
 from benchmarks.report import rate_text
@@ -39,7 +40,7 @@ def draw(results: Sequence[CaseResult], facts: Mapping[str, str], target: Path) 
     axes.spines[["top", "right", "bottom", "left"]].set_visible(False)
     axes.xaxis.grid(visible=True, color="#eaeef2")
     axes.set_axisbelow(True)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
+    handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
     figure.legend(handles, COLOURS, loc="upper center", ncols=3, frameon=False, labelcolor=INK, fontsize=10)
     figure.text(
         0.01, 0.005, f"rates relative to C in the same run; {facts['cpu']}, {facts['date']}", color=MUTED, fontsize=8

@@ -95,6 +95,7 @@ def main() -> None:
         def tools(contender: Contender) -> Toolbox:
             return boxes.get(contender.name.rpartition(" @ ")[2], boxes[labels[0]])
 
+        settings = replace(QUICK, starts=3) if args.quick else replace(FULL, starts=6)
         print(f"| case | line | {labels[0]} | {labels[1]} | ratio | quartiles | by CPU |")
         print("| --- | --- | ---: | ---: | ---: | --- | ---: |")
         for case in all_cases():
@@ -102,7 +103,7 @@ def main() -> None:
             doubled = _doubled(case, labels) if wanted else None
             if doubled:
                 where = pinning if pinning in case.pinnings else case.pinnings[0]
-                result = run_case(doubled, where, QUICK if args.quick else FULL, tools)
+                result = run_case(doubled, where, settings, tools)
                 print("\n".join(_lines(result, labels)), flush=True)
 
 

@@ -137,13 +137,14 @@ class Process:
         return line.strip()
 
     def why(self, *, wait: bool = True) -> str:
-        """The last line the process wrote to stderr."""
+        """The last error the process wrote to stderr, or else its last line."""
         if wait:
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(2)
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:200] if lines else f"ended with {self._child.poll()}"
+        errors = [line for line in lines if "Error" in line]
+        return (errors or lines or [f"ended with {self._child.poll()}"])[-1][:200]
 
     def end(self) -> None:
         """Its stdin ends, which every peer takes as the end; those that do not listen are stopped."""

@@ -17,15 +17,20 @@ MAX_COUNT = 1_000_000_000
 
 @dataclass(frozen=True)
 class Settings:
-    """How long: ``rounds`` of ``seconds`` for every contender."""
+    """How long: ``starts`` times fresh processes, and with each ``rounds`` of ``seconds`` for every contender.
 
+    Where the memory of a process happens to lie makes it a few percent faster or slower for its whole life: only
+    fresh processes average that.
+    """
+
+    starts: int
     rounds: int
     seconds: float
     quick: bool
 
 
-QUICK = Settings(rounds=7, seconds=0.05, quick=True)
-FULL = Settings(rounds=15, seconds=0.2, quick=False)
+QUICK = Settings(starts=1, rounds=7, seconds=0.05, quick=True)
+FULL = Settings(starts=3, rounds=5, seconds=0.2, quick=False)
 
 Tools = Callable[[Contender], Toolbox]
 Say = Callable[[str], None]
@@ -41,6 +46,17 @@ def progress(text: str) -> None:
 def run_case(case: Case, pinning: Pinning, settings: Settings, tools: Tools, say: Say = progress) -> CaseResult:
     """Contenders that cannot start, or that fail on the way, are in the result with the reason."""
     measured = [Measured(contender) for contender in case.contenders]
+    for _ in range(settings.starts):
+        _run_once(case, pinning, settings, tools, say, [m for m in measured if not m.missing])
+    for m in measured:
+        if m.missing:
+            m.samples.clear()
+    return CaseResult(case, pinning, measured)
+
+
+def _run_once(
+    case: Case, pinning: Pinning, settings: Settings, tools: Tools, say: Say, measured: list[Measured]
+) -> None:
     client_cpu, server_cpu = cpus_of(pinning)
     with ExitStack() as stack:
         say(f"{case.id}, {pinning.value}: starting {len(measured)} contenders")
@@ -50,7 +66,7 @@ def run_case(case: Case, pinning: Pinning, settings: Settings, tools: Tools, say
         for m in measured:
             if not m.missing:
                 say(f"{case.id}, {pinning.value}: warming up {m.contender.name}")
-                _guarded(m, lambda m=m: counts.update({m.contender.name: _calibrate(clients, m, case, settings)}))
+                _guarded(m, partial(_calibrate, clients, m, case, settings, counts))
         for turn in range(settings.rounds):
             for m in _in_turn(measured, turn):
                 if not m.missing:
@@ -58,10 +74,6 @@ def run_case(case: Case, pinning: Pinning, settings: Settings, tools: Tools, say
                     client, server = clients[m.contender.name], servers[_server_key(m, tools)]
                     _guarded(m, partial(_round, m, client, server, counts[m.contender.name]))
         say("")
-    for m in measured:
-        if m.missing:
-            m.samples.clear()
-    return CaseResult(case, pinning, measured)
 
 
 def _round(m: Measured, client: Client, server: Server, count: int) -> None:
@@ -79,7 +91,7 @@ def _guarded(m: Measured, step: Callable[[], object]) -> None:
 
 def _in_turn(measured: list[Measured], turn: int) -> list[Measured]:
     """A B C, then C B A, each time from another place: nobody always follows the same neighbour."""
-    start = turn // 2 % len(measured)
+    start = turn // 2 % max(len(measured), 1)
     order = measured[start:] + measured[:start]
     return order if turn % 2 == 0 else order[::-1]
 
@@ -132,14 +144,17 @@ def _start_clients(
     return clients
 
 
-def _calibrate(clients: Mapping[str, Client], m: Measured, case: Case, settings: Settings) -> int:
-    """A count that takes about ``settings.seconds``; finding it is the warm-up as well."""
+def _calibrate(
+    clients: Mapping[str, Client], m: Measured, case: Case, settings: Settings, counts: dict[str, int]
+) -> None:
+    """Enters a count that takes about ``settings.seconds``; finding it is the warm-up as well."""
     client = clients[m.contender.name]
     target, count = settings.seconds * 1e9, case.quantum
     while True:
         wall = max(client.round(count).wall_ns, 1)
         if wall > target / 3 or count >= MAX_COUNT:
-            return _whole(count * target / wall, case.quantum)
+            counts[m.contender.name] = _whole(count * target / wall, case.quantum)
+            return
         count = _whole(count * min(8.0, target / wall), case.quantum)
 
 

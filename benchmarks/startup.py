@@ -43,9 +43,9 @@ def import_times(tools: Toolbox, *, quick: bool) -> Table:
     rows = []
     for name, values in times.items():
         if values:
-            took = spread(values)
+            whole = spread(values)
             rows.append(
-                (name, time_text(took.median), f"{took.iqr_percent:.0f} %", f"{(took.median - bare) * 1e3:.1f} ms")
+                (name, time_text(whole.median), f"{whole.iqr_percent:.0f} %", f"{(whole.median - bare) * 1e3:.1f} ms")
             )
         else:
             rows.append((name, "not installed", "", ""))

@@ -4,6 +4,7 @@ Moments are `time.monotonic()` seconds, durations are seconds; None means no lim
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from ssl import MemoryBIO, SSLObject
 from types import TracebackType
 from typing import Final, Generic, NoReturn, TypedDict, TypeVar, final, overload, type_check_only
@@ -153,6 +154,12 @@ class BaseConn:
     ) -> None:
         """Sends many packages in as few system calls as possible."""
 
+    def gathered(self) -> AbstractContextManager[Self, None]:
+        """For `with`: inside, small sends wait to leave together."""
+
+    def flush(self, *, timeout: float | None = None) -> None:
+        """Makes gathered sends leave now."""
+
     def recv(self, length: int = -1, retry: Retry | None = None, *, timeout: float | None = None) -> bytes:
         """Exactly `length` bytes; with 0 what one read gives; with -1 what comes until a pause."""
 
@@ -246,6 +253,9 @@ class BaseConn:
 
     def _detach(self) -> int:
         """Gives the descriptor away."""
+
+    def _gather_sends(self) -> None:
+        """Gathers from now on until the end of the connection."""
 
     def _discard(self) -> None:
         """Closes without a way back into the pool."""

@@ -274,6 +274,7 @@ def _reap_forever() -> None:
 
 
 def _after_fork() -> None:
+    _core.alarm.resign()  # the reaper is a thread of the parent
     for pool in _living_pools():
         pool._reap()
 

@@ -300,7 +300,7 @@ class _Acceptor:
     def stop(self) -> None:
         """Ends the listening; nobody is accepted any more when it returns."""
         self._waker.close()
-        if self._thread.ident is not None:
+        if self._thread.is_alive():  # not so in a forked child, which has only a copy of the sockets
             self._ended.wait()
         self._listener.close()
         self._wake.close()

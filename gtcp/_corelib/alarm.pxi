@@ -34,8 +34,9 @@ cdef class Alarm:
         return True
 
     def resign(self):
-        """The calling thread sleeps no more."""
+        """Nobody sleeps any more; the next moment that is set finds nobody to hear it."""
         self.sleeper_generation = -1
+        self.at = NEVER
 
     def wait(self):
         """Sleeps until the alarm's moment, then forgets it."""

@@ -73,6 +73,7 @@ cdef Py_ssize_t get_size(object value, str name, Py_ssize_t least) except -2:
 cdef int get_option(object option, Unit* unit) except -1:
     """Header size and limit of a PkgOption, or of the default one."""
     global known_option, known_header, known_limit
+    cdef Py_ssize_t header_size, size_limit
     if option is None:
         unit.header_size = 2
         unit.limit = HEADER_MAX[2]
@@ -82,14 +83,22 @@ cdef int get_option(object option, Unit* unit) except -1:
             header, limit = option.header_size, option.max_data_size
         except AttributeError:
             raise TypeError(f"option must be a PkgOption, not {type(option).__name__}") from None
-        known_header = get_size(header, "header_size", 1)
-        if known_header > 4:
-            known_option = None
+        header_size = get_size(header, "header_size", 1)
+        if header_size > 4:
             raise ValueError(f"header_size must be from 1 to 4, got {header}")
-        known_limit = HEADER_MAX[known_header] if limit is None else get_size(limit, "max_data_size", 0)
-        known_option = option
+        size_limit = HEADER_MAX[header_size] if limit is None else get_size(limit, "max_data_size", 0)
+        if size_limit > HEADER_MAX[header_size]:
+            raise ValueError(f"a header of {header_size} bytes cannot say max_data_size {limit}")
+        known_header, known_limit, known_option = <int>header_size, size_limit, option
     unit.header_size = known_header
     unit.limit = known_limit
+    return 0
+
+
+cdef int check_retry(object retry) except -1:
+    """A Retry or None, before it is needed."""
+    if retry is not None and not hasattr(retry, "delay"):
+        raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
     return 0
 
 
@@ -122,7 +131,7 @@ cdef int get_needle(bytes needle, object max_size, Unit* unit) except -1:
 
 cdef int get_length_wanted(object length, Unit* unit) except -1:
     """recv's length: n exactly, 0 what one read gives, -1 what comes until silence."""
-    cdef Py_ssize_t n = -1 if length is None else get_size(length, "length", -1)
+    cdef Py_ssize_t n = get_size(length, "length", -1)
     if n > 0:
         unit.kind = EXACT
         unit.size = n

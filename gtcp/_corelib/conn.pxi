@@ -57,6 +57,7 @@ cdef class BaseConn:
         """
         cdef Out out
         cdef Data payload
+        check_retry(retry)
         get_data(data, &payload)
         try:
             load(&out, &payload)
@@ -89,7 +90,7 @@ cdef class BaseConn:
         while True:
             try:
                 self.open_stream().transmit(out, deadline)
-                self.owed = True
+                self.owed = self.owed or out.size + out.header_size > 0
                 return 0
             except BaseException as error:
                 self._recover(error, out, retry, attempt, deadline)
@@ -142,6 +143,7 @@ cdef class BaseConn:
         """
         cdef Unit unit
         memset(&unit, 0, sizeof(Unit))
+        check_retry(retry)
         get_length_wanted(length, &unit)
         unit.gap = self.gap
         unit.patient = self.patient
@@ -178,6 +180,7 @@ cdef class BaseConn:
         cdef Unit unit
         memset(&unit, 0, sizeof(Unit))
         unit.kind = LINE
+        check_retry(retry)
         get_needle(NEWLINE, max_size, &unit)
         return self._recv(&unit, retry, deadline_of(timeout, self.recv_deadline))
 
@@ -190,6 +193,7 @@ cdef class BaseConn:
         cdef Unit unit
         memset(&unit, 0, sizeof(Unit))
         unit.kind = TILL
+        check_retry(retry)
         get_needle(til, max_size, &unit)
         return self._recv(&unit, retry, deadline_of(timeout, self.recv_deadline))
 
@@ -231,6 +235,7 @@ cdef class BaseConn:
         cdef Unit unit
         cdef Data payload
         memset(&unit, 0, sizeof(Unit))
+        check_retry(retry)
         get_length_wanted(length, &unit)
         unit.gap = self.gap
         unit.patient = self.patient
@@ -292,7 +297,7 @@ cdef class BaseConn:
         outbox.check(&unit)
         try:
             send_batch(self.open_stream(), outbox, deadline)
-            self.owed = True
+            self.owed = self.owed or len(outbox.packages) > 0
         except:
             self.failed = True
             raise
@@ -338,8 +343,9 @@ cdef class BaseConn:
         outbox.check(&unit)
         try:
             replies = send_recv_batch(self.open_stream(), outbox, &unit, most, deadline)
-            self.owed = False
-            self.answered = True
+            if replies:
+                self.owed = False
+                self.answered = True
             return replies
         except:
             self.failed = True
@@ -480,7 +486,8 @@ cdef class BaseConn:
         self._end(True)
 
     def _leak(self):
-        self.home.drop(self)
+        if self.stream is not None and self.home is not None:
+            self.home.drop(self)
 
     def _adopt(self, int fd, local, remote):
         """Takes a connected socket over."""
@@ -514,6 +521,8 @@ cdef class BaseConn:
         """Gives the descriptor away; refused while a call is in progress or bytes are buffered."""
         cdef Stream stream = self.open_stream()
         cdef int fd = stream.fd
+        if stream.closed:
+            raise_closed()
         if stream.users:
             raise ConcurrencyError("the connection is in use")
         if stream.parser.pending():
@@ -595,6 +604,8 @@ cdef class UnitIterator:
         return self
 
     def __next__(self):
+        if self.conn is None:
+            raise_closed()
         try:
             return self.conn._recv(&self.unit, None, deadline_of(self.timeout, self.conn.recv_deadline))
         except EOF as end:

@@ -43,6 +43,17 @@ cdef struct Unit:
     int64_t gap                 # BURST: the silence that ends it, in nanoseconds
 
 
+cdef int set_package(Unit* unit, int header_size, Py_ssize_t limit) except -1:
+    """A package with a header of so many bytes, or ValueError."""
+    if not 1 <= header_size <= 4:
+        raise ValueError(f"header_size must be from 1 to 4, got {header_size}")
+    memset(unit, 0, sizeof(Unit))
+    unit.kind = PKG
+    unit.header_size = header_size
+    unit.limit = limit
+    return 0
+
+
 @cython.final
 cdef class Parser:
     """The receive side of a connection without the connection: feed it bytes, take units.
@@ -191,10 +202,7 @@ cdef class Parser:
     def take_pkgs(self, int header_size, Py_ssize_t limit, list into not None, Py_ssize_t n):
         """Appends up to n whole packages to `into` (n < 0: all there are); answers how many."""
         cdef Unit unit
-        memset(&unit, 0, sizeof(Unit))
-        unit.kind = PKG
-        unit.header_size = header_size
-        unit.limit = limit
+        set_package(&unit, header_size, limit)
         return self.take_all(&unit, into, n)
 
     cdef Py_ssize_t take_all(self, Unit* unit, list into, Py_ssize_t n) except -1:
@@ -375,6 +383,8 @@ cdef class Parser:
     def take_exact(self, Py_ssize_t n):
         """n bytes, or None while fewer are there."""
         cdef Unit unit
+        if n < 0:
+            raise ValueError(f"n must not be negative, got {n}")
         memset(&unit, 0, sizeof(Unit))
         unit.kind = EXACT
         unit.size = n
@@ -383,15 +393,14 @@ cdef class Parser:
     def take_pkg(self, int header_size, Py_ssize_t limit):
         """The payload of the next package, or None while it is not whole; LimitError above `limit`."""
         cdef Unit unit
-        memset(&unit, 0, sizeof(Unit))
-        unit.kind = PKG
-        unit.header_size = header_size
-        unit.limit = limit
+        set_package(&unit, header_size, limit)
         return self.take(&unit)
 
     def take_till(self, bytes needle not None, Py_ssize_t limit, *, bint line=False):
         """The bytes up to and with the delimiter (`line`: without), or None; LimitError above `limit`."""
         cdef Unit unit
+        if not needle:
+            raise ValueError("the delimiter must not be empty")
         memset(&unit, 0, sizeof(Unit))
         unit.kind = LINE if line else TILL
         unit.needle = PyBytes_AS_STRING(needle)

@@ -126,6 +126,8 @@ cdef class FreeList:
         if self.waiting.size == 0 and self.idle + self.in_use + self.connecting < self.max_size:
             self.connecting += 1
             return None
+        if self.waiting.reentered():
+            raise ConcurrencyError("called again from within the acquire it interrupted")
         if self.waiting.size >= self.max_waiting:
             raise PoolTimeout(f"{self.waiting.size} callers are waiting already ({self.numbers()})")
         self.waiting.push(parker)

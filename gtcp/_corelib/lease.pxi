@@ -25,7 +25,10 @@ cdef class BasePool(FreeList):
         Raises PoolTimeout when none became free in time or too many wait already, PoolClosed, and what dialling
         raises. The PoolConn must be closed; `with` does that.
         """
-        cdef BaseConn lease = <BaseConn>new_object(self.lease_type, NOTHING)
+        cdef BaseConn lease
+        if self.lease_type is None:
+            raise PoolClosed("the pool was never opened")
+        lease = <BaseConn>new_object(self.lease_type, NOTHING)
         self.lend(lease, timeout)
         return lease
 

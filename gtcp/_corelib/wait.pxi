@@ -16,10 +16,11 @@ cdef class Parker:
     cdef size_t ident               # who() waits
     cdef object gift                # what the waker hands over
     cdef bint woken
-    # The neighbours in the queue, and whether it is in one.
+    # The neighbours in the queue, whether it is in one, and which queue it is or was in.
     cdef Parker before
     cdef Parker behind
     cdef bint queued
+    cdef object queue
 
     cdef int park(self, int64_t deadline) except -1:
         """Sleeps until woken (1) or until the deadline (0). Runs signal handlers, whose exceptions leave."""
@@ -117,6 +118,8 @@ cdef Parker new_parker():
 @cython.final
 cdef class ThreadParker(Parker):
     cdef pythread.PyThread_type_lock lock
+    # The one in whose sleep the signal handler runs that sleeps here.
+    cdef ThreadParker outer
 
     def __cinit__(self):
         self.lock = pythread.PyThread_allocate_lock()
@@ -144,14 +147,29 @@ cdef class ThreadParker(Parker):
             if status == pythread.PY_LOCK_ACQUIRED:
                 return 1
             if status == pythread.PY_LOCK_INTR:
-                PyErr_CheckSignals()
+                self.run_handlers()
         return 1
+
+    cdef int run_handlers(self) except -1:
+        global handling
+        self.outer = handling
+        handling = self
+        try:
+            PyErr_CheckSignals()
+        finally:
+            handling = self.outer
+            self.outer = None
+        return 0
 
     cdef int unpark(self) except -1:
         if not self.woken:
             self.woken = True
             pythread.PyThread_release_lock(self.lock)
         return 0
+
+
+# The innermost sleeper that runs signal handlers, which can call us again from within its sleep.
+cdef ThreadParker handling = None
 
 
 @cython.final
@@ -169,6 +187,7 @@ cdef class ParkerQueue:
             self.last.behind = parker
         self.last = parker
         parker.queued = True
+        parker.queue = self
         self.size += 1
 
     cdef void remove(self, Parker parker) noexcept:
@@ -185,6 +204,13 @@ cdef class ParkerQueue:
         parker.before = parker.behind = None
         parker.queued = False
         self.size -= 1
+
+    cdef bint reentered(self) noexcept:
+        """The caller is a signal handler that interrupted a wait in this queue, and holds it up."""
+        cdef ThreadParker parker = handling
+        while parker is not None and (parker.queue is not self or parker.ident != who()):
+            parker = parker.outer
+        return parker is not None
 
     cdef Parker pop(self):
         cdef Parker parker = self.first
@@ -211,7 +237,7 @@ cdef class Turn:
         cdef ParkerQueue queue
         if self.try_take():
             return 1
-        if self.owner == who():
+        if self.owner == who() or (self.queue is not None and self.queue.reentered()):
             raise ConcurrencyError("called again from within the call it interrupted")
         parker = new_parker()
         queue = ParkerQueue() if self.queue is None else self.queue

@@ -13,7 +13,7 @@ hangs says where each of its threads stands. Arguments have to be what JSON can 
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import inspect
 import json
 import os
@@ -26,6 +26,7 @@ from pathlib import Path
 
 from support.timing import LONG
 
+START = str(Path(__file__).with_name("start.py"))
 STRICT = ("-W", "error")
 
 
@@ -53,8 +54,8 @@ def call(
     """The same without a judgement."""
     source = inspect.getsourcefile(program)
     assert source is not None
-    order = [__file__, source, program.__name__, repr(within), json.dumps(arguments)]
-    return interpreter([*options, "-X", "faulthandler", *order], environment, within + 1)
+    order = [START, source, program.__name__, json.dumps(arguments)]
+    return interpreter([*options, "-X", "faulthandler", *order], environment, within)
 
 
 def interpreter(
@@ -68,38 +69,18 @@ def interpreter(
             command, stdout=out, stderr=err, env={**os.environ, **(environment or {})}, start_new_session=True
         )
         try:
-            code = process.wait(within)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            code = process.wait()
-            if not isinstance(sys.exc_info()[1], subprocess.TimeoutExpired):
-                raise
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(within)
+        finally:
+            if process.poll() is None:
+                # With -X faulthandler every process of the group says where its threads stand.
+                os.killpg(process.pid, signal.SIGABRT)
+                process.wait()
         out.seek(0)
         err.seek(0)
-        return subprocess.CompletedProcess(command, code, out.read(), err.read())
+        return subprocess.CompletedProcess(command, process.returncode, out.read(), err.read())
 
 
 def report(done: subprocess.CompletedProcess[str]) -> str:
     """What a failing test shows of its child."""
     return f"exit code {done.returncode}\n-- stdout\n{done.stdout}\n-- stderr\n{done.stderr}"
-
-
-def main(source: str, name: str, within: str, arguments: str) -> object:
-    """What the child does."""
-    import faulthandler
-
-    faulthandler.dump_traceback_later(float(within), exit=True)
-    spec = importlib.util.spec_from_file_location("program", source)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["program"] = module
-    spec.loader.exec_module(module)
-    return getattr(module, name)(*json.loads(arguments))
-
-
-if __name__ == "__main__":
-    here = Path(__file__).parent
-    # As in the parent: the tests' folder instead of this file's own, whose modules have common names.
-    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry) != here)]
-    main(*sys.argv[1:])

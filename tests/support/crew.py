@@ -48,20 +48,22 @@ class Worker(Generic[T]):
         return self._error
 
     def asleep(self) -> None:
-        """Return when the thread sleeps in the kernel."""
-        if sys.platform != "linux":
-            self.thread.join(SHORT)
-            return
-        naps = 0
-        # Once is not enough: it also naps while it waits for the interpreter, which it gets when we nap.
-        while naps < 3:
-            naps = naps + 1 if self._sleeps() else 0
-            self.thread.join(0.002)
+        """Return when the call sleeps in the kernel."""
+        asleep(self.thread)
 
-    def _sleeps(self) -> bool:
-        assert self.thread.is_alive(), "the call has ended already"
-        status = Path(f"/proc/self/task/{self.thread.native_id}/stat").read_text()
-        return status.rpartition(")")[2].split()[0] == "S"
+
+def asleep(thread: threading.Thread) -> None:
+    """Return when the thread sleeps in the kernel."""
+    if sys.platform != "linux":
+        threading.Event().wait(SHORT)
+        return
+    naps = 0
+    # Once is not enough: it also naps while it waits for the interpreter, which it gets when we nap.
+    while naps < 3:
+        assert thread.is_alive(), "the thread has ended already"
+        status = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
+        naps = naps + 1 if status.rpartition(")")[2].split()[0] == "S" else 0
+        threading.Event().wait(0.002)
 
 
 def together(calls: Iterable[Callable[[], T]], within: float = LONG) -> list[Worker[T]]:

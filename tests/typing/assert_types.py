@@ -55,6 +55,9 @@ def procedures(conn: gtcp.Conn) -> None:
     conn.send_pkg(bytearray(b"ping"), gtcp.PkgOption())
     conn.send_pkg_with_timeout(b"ping", 1.0)
     conn.send_pkgs([b"a", b"b"])
+    with conn.gathered() as same:
+        assert_type(same, gtcp.Conn)
+    conn.flush(timeout=1.0)
     conn.set_deadline(None)
     conn.set_deadline_recv(1.5)
     conn.set_deadline_send(2)

@@ -1,0 +1,175 @@
+"""The interpreter's end: in time, with the code that was asked for, and without a word.
+
+Row ids are those of the project's table of faults. GTCP_TEST_EXITS is how often the end with blocked
+threads is tried; a soak sets it to hundreds.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import gtcp
+from support import child
+from support.crew import Worker
+from support.peers import deaf_address, listen
+from support.timing import LONG, eventually
+
+EXITS = int(os.environ.get("GTCP_TEST_EXITS", "3"))
+HUGE = bytes(16 << 20)
+
+KEPT: list[object] = []
+"""What is alive when the interpreter ends."""
+OPEN = contextlib.ExitStack()
+
+
+def address() -> tuple[str, int]:
+    """A listener that accepts, says nothing and lives as long as the process."""
+    listener = listen()
+    KEPT.append(listener)
+    host, port = listener.getsockname()
+    return host, port
+
+
+def serve(handler: Callable[[gtcp.Conn], object]) -> gtcp.Server:
+    server = gtcp.Server("127.0.0.1:0", handler)
+    server.start()
+    KEPT.append(server)
+    return server
+
+
+def exit_with_blocked_threads(code: int) -> None:
+    """A daemon thread in every place where a call of gtcp can sleep."""
+    full = gtcp.Conn(address())
+    asked = gtcp.Conn(address())
+    pool = gtcp.Pool(address(), max_size=1)
+    lease = pool.acquire()
+    deaf = OPEN.enter_context(deaf_address())
+    handling = threading.Event()
+    server = serve(lambda conn: (handling.set(), conn.recv(1)))
+    running = gtcp.Server("127.0.0.1:0", lambda conn: conn.recv(1))
+    calls: list[Callable[[], object]] = [
+        gtcp.Conn(address()).recv,
+        gtcp.Conn(address()).recv_line,
+        lambda: gtcp.Conn(address()).recv_pkg(timeout=LONG),
+        lambda: full.send(HUGE),
+        lambda: full.send(b"queued"),
+        lambda: asked.send_recv(b"x", 1),
+        lambda: asked.send_recv(b"queued", 1, timeout=LONG),
+        lease.recv,
+        pool.acquire,
+        lambda: pool.acquire(LONG),
+        lambda: gtcp.Conn(deaf),
+        running.run,
+    ]
+    for call in calls:
+        worker = Worker(call)
+        worker.asleep()
+        KEPT.append(worker)
+    KEPT.append(gtcp.Conn(("127.0.0.1", server.get_listened_port())))
+    assert handling.wait(LONG)
+    print(time.monotonic())
+    sys.exit(code)
+
+
+@pytest.mark.parametrize("run", range(EXITS))
+def test_H7_exit_with_blocked_threads(run: int) -> None:
+    began = float(child.run(exit_with_blocked_threads, 7, code=7))
+    assert time.monotonic() - began <= 2
+
+
+class Cycle:
+    """Dropped only by a collection, which may be the interpreter's last one."""
+
+    def __init__(self, content: object) -> None:
+        self.me = self
+        self.content = content
+
+
+def exit_with_live_objects(where: str) -> None:
+    server = serve(lambda conn: conn.send(conn.recv(0)))
+    there = ("127.0.0.1", server.get_listened_port())
+    pool = gtcp.Pool(there, ttl=LONG)
+    lease = pool.acquire()
+    assert lease.send_recv(b"x", 1) == b"x"
+    lease.close()
+    living = [gtcp.Conn(there), pool, pool.acquire(), gtcp.PoolConn(there), gtcp.get_server("kept"), server]
+    match where:
+        case "module":
+            KEPT.extend(living)
+        case "main":
+            sys.modules["__main__"].living = living  # type: ignore[attr-defined]
+        case "cycle":
+            Cycle(living)
+        case "cycle in module":
+            KEPT.append(Cycle(living))
+        case "thread":
+            holding = threading.Event()
+            threading.Thread(target=lambda kept=living: (holding.set(), kept[0].recv()), daemon=True).start()
+            assert holding.wait(LONG)
+        case "builtins":
+            # Among the last things to go: most modules are empty by then.
+            import builtins
+
+            builtins.living = living  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("where", ["module", "main", "cycle in module", "thread", "builtins"])
+@pytest.mark.parametrize("options", [[], ["-W", "error"], ["-X", "dev"]], ids=lambda options: " ".join(options))
+def test_H7_live_objects_at_the_end_are_not_worth_a_word(where: str, options: list[str]) -> None:
+    child.run(exit_with_live_objects, where, options=options)
+
+
+def exit_from_a_handler_thread() -> None:
+    """The end of the main thread, while the server's threads are in the middle of requests."""
+    there = ("127.0.0.1", serve(lambda conn: [conn.send(conn.recv(0)) for _ in iter(int, 1)]).get_listened_port())
+    busy = threading.Semaphore(0)
+
+    def exchange() -> None:
+        with gtcp.Conn(there) as conn:
+            while conn.send_recv(b"x", 1) == b"x":
+                busy.release()
+
+    KEPT.extend(Worker(exchange) for _ in range(4))
+    for _ in range(100):
+        assert busy.acquire(timeout=LONG)
+
+
+@pytest.mark.parametrize("run", range(EXITS))
+def test_H7_exit_in_the_middle_of_traffic(run: int) -> None:
+    child.run(exit_from_a_handler_thread)
+
+
+def exit_after_the_reaper() -> None:
+    """A connection expires at the moment when the interpreter ends."""
+    pool = gtcp.Pool(("127.0.0.1", serve(lambda conn: conn.recv(1)).get_listened_port()), ttl=0.01)
+    KEPT.append(pool)
+    for _ in range(20):
+        with contextlib.ExitStack() as stack:
+            for _ in range(5):
+                stack.enter_context(pool.acquire())
+    eventually(lambda: pool.stats().closed["ttl"] > 0)
+
+
+def test_H7_exit_while_idle_connections_expire() -> None:
+    child.run(exit_after_the_reaper)
+
+
+def use_in_atexit() -> None:
+    import atexit
+
+    there = ("127.0.0.1", serve(lambda conn: conn.send(conn.recv(0))).get_listened_port())
+
+    def last_words() -> None:
+        with gtcp.PoolConn(there) as lease:
+            print(lease.send_recv(b"goodbye", 7).decode())
+
+    atexit.register(last_words)
+
+
+def test_H7_connections_work_in_exit_handlers() -> None:
+    assert child.run(use_in_atexit) == "goodbye\n"

@@ -1,0 +1,247 @@
+"""Forks: a child process leaves its parent's connections alone and makes its own.
+
+Row ids are those of the project's table of faults.
+"""
+
+import gc
+import socket
+import threading
+import time
+
+import pytest
+
+import gtcp
+from support import child
+from support.crew import Worker, results
+from support.forks import fork, join
+from support.peers import Peer, frame, read_frame, socket_pair
+from support.timing import LONG, SHORT, eventually, quick
+
+
+class Talker:
+    """An echo of packages that counts the connections that have ended."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    def __call__(self, sock: socket.socket) -> None:
+        try:
+            while True:
+                sock.sendall(frame(read_frame(sock)))
+        except (EOFError, ConnectionError):
+            self.ended += 1
+
+
+def answers(conn: gtcp.Conn, text: bytes) -> bool:
+    return conn.send_recv_pkg(text, timeout=LONG) == text
+
+
+def pool_with_idle_and_leased(ending: str) -> None:
+    talker = Talker()
+    with Peer(talker) as peer, gtcp.Pool(peer.address) as pool:
+        leased, idle = pool.acquire(), pool.acquire()
+        assert answers(leased, b"leased")
+        assert answers(idle, b"idle")
+        ports = {leased.local_addr().port, idle.local_addr().port}
+        idle.close()
+
+        def in_the_child() -> None:
+            nonlocal leased
+            assert (pool.stats().idle, pool.stats().in_use, pool.stats().closed["forked"]) == (0, 0, 1)
+            for use in (lambda: leased.send(b"x"), lambda: leased.recv(0), leased.close_write):
+                with pytest.raises(gtcp.ClosedError, match="forked"):
+                    use()
+            with quick(1.0), pool.acquire() as own:
+                assert own.local_addr().port not in ports
+                assert answers(own, b"own")
+            assert (pool.stats().idle, pool.stats().in_use) == (1, 0)
+            match ending:
+                case "close":
+                    leased.close()
+                    pool.close()
+                case "abort":
+                    leased.abort()
+                case "drop":
+                    del leased
+                    gc.collect()
+
+        join(fork(in_the_child))
+        eventually(lambda: talker.ended == 1)  # the child's own
+        assert (pool.stats().idle, pool.stats().in_use) == (1, 1)
+        assert answers(leased, b"still mine")
+        leased.close()
+        with pool.acquire() as first, pool.acquire() as second:
+            assert {first.local_addr().port, second.local_addr().port} == ports
+            assert answers(first, b"first")
+            assert answers(second, b"second")
+        assert (peer.accepted, talker.ended) == (3, 1)
+
+
+@pytest.mark.parametrize("ending", ["exit", "close", "abort", "drop"])
+def test_E19_a_child_leaves_the_connections_of_a_pool_to_its_parent(ending: str) -> None:
+    child.run(pool_with_idle_and_leased, ending)
+
+
+def connection(ending: str) -> None:
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+
+        def in_the_child() -> None:
+            if ending == "close":
+                conn.close()
+
+        join(fork(in_the_child))
+        conn.send(b"ping")
+        assert theirs.recv(4) == b"ping"
+        theirs.sendall(b"pong")
+        assert conn.recv(4, timeout=LONG) == b"pong"
+
+
+@pytest.mark.parametrize("ending", ["exit", "close"])
+def test_E19_a_child_leaves_a_connection_to_its_parent(ending: str) -> None:
+    child.run(connection, ending)
+
+
+def server(ending: str) -> None:
+    def echo(conn: gtcp.Conn) -> None:
+        for package in conn.packages():
+            conn.send_pkg(package)
+
+    with gtcp.Server("127.0.0.1:0", echo) as server:
+        address = server.get_listened_address()
+        assert address is not None
+        with gtcp.Conn(address) as conn:
+            assert answers(conn, b"before")
+            join(fork(server.close if ending == "close" else lambda: None))
+            assert answers(conn, b"after")
+        with gtcp.Conn(address) as conn:
+            assert answers(conn, b"new")
+
+
+@pytest.mark.parametrize("ending", ["exit", "close"])
+def test_E19_a_child_leaves_a_server_to_its_parent(ending: str) -> None:
+    child.run(server, ending)
+
+
+def expiring_pool() -> None:
+    """The reaper is the parent's thread: a child needs one of its own."""
+    talker = Talker()
+    with Peer(talker) as peer, gtcp.Pool(peer.address, ttl=SHORT) as pool:
+        with pool.acquire() as lease:
+            assert answers(lease, b"parent")
+
+        def in_the_child() -> None:
+            with pool.acquire() as own:
+                assert answers(own, b"child")
+            eventually(lambda: pool.stats().closed["ttl"] == 1)
+
+        join(fork(in_the_child))
+        eventually(lambda: pool.stats().closed["ttl"] == 1 and talker.ended == 2)
+
+
+def test_E19_idle_connections_of_a_child_expire_too() -> None:
+    child.run(expiring_pool)
+
+
+def generations() -> None:
+    with Peer(Talker()) as peer, gtcp.Pool(peer.address) as pool:
+
+        def use() -> None:
+            with pool.acquire() as lease:
+                assert answers(lease, b"hello")
+            assert pool.stats().created == 1 + depth
+
+        def descend() -> None:
+            nonlocal depth
+            depth += 1
+            use()
+            if depth < 3:
+                join(fork(descend))
+
+        depth = 0
+        use()
+        join(fork(descend))
+        use()
+
+
+def test_E19_grandchildren_are_children_too() -> None:
+    child.run(generations)
+
+
+def busy_pool() -> None:
+    """Threads borrow, wait and return all the time while the process forks."""
+    with Peer(Talker()) as peer, gtcp.Pool(peer.address, max_size=2) as pool:
+        ending = threading.Event()
+
+        def borrow() -> int:
+            count = 0
+            while not ending.is_set():
+                with pool.acquire(LONG) as lease:
+                    assert answers(lease, b"%d" % count)
+                count += 1
+            return count
+
+        def in_the_child() -> None:
+            start = time.monotonic()
+            for _ in range(3):
+                with pool.acquire(LONG) as lease:
+                    assert answers(lease, b"child")
+            assert time.monotonic() - start < 1
+            stats = pool.stats()
+            assert (stats.in_use, stats.waiting, stats.connecting, stats.idle) == (0, 0, 0, 1)
+
+        crew = [Worker(borrow) for _ in range(6)]
+        for _ in range(20):
+            join(fork(in_the_child, finalize=False))
+        ending.set()
+        assert min(results(crew)) > 0
+        assert (pool.stats().in_use, pool.stats().waiting) == (0, 0)
+
+
+def test_E20_a_fork_while_threads_use_the_pool() -> None:
+    child.run(busy_pool)
+
+
+def busy_connection() -> None:
+    """One thread receives, another is in the middle of a send; the fork and the child's end disturb neither."""
+    huge = bytes(8 << 20)
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+        crew = [Worker(lambda: conn.recv_line(timeout=LONG)), Worker(lambda: conn.send(huge, timeout=LONG))]
+        for worker in crew:
+            worker.asleep()
+        join(fork(lambda: None))
+        join(fork(conn.close))
+        Worker(lambda: join(fork(lambda: None))).result()
+        theirs.sendall(b"line\n")
+        assert crew[0].result() == b"line"
+        received = 0
+        while received < len(huge):
+            received += len(theirs.recv(1 << 20))
+        crew[1].result()
+
+
+def test_H8_a_fork_in_the_middle_of_a_receive() -> None:
+    child.run(busy_connection)
+
+
+def fork_and_close() -> None:
+    """The parent's close reaches the peer although a child holds copies of the descriptors."""
+    talker = Talker()
+    with Peer(talker) as peer, gtcp.Pool(peer.address) as pool:
+        with pool.acquire() as lease:
+            assert answers(lease, b"x")
+
+        def in_the_child() -> None:
+            ours.close()
+            theirs.recv(1)
+
+        ours, theirs = socket.socketpair()
+        pid = fork(in_the_child, finalize=False)
+        theirs.close()
+        pool.close()
+        eventually(lambda: talker.ended == 1)
+        ours.close()
+        join(pid)
+
+
+def test_E19_the_parents_close_of_an_idle_connection_is_not_held_up_by_a_child() -> None:
+    child.run(fork_and_close)

@@ -1,0 +1,113 @@
+"""What gtcp does to its process: signals, warnings, the cost of the import.
+
+Row ids are those of the project's table of faults.
+"""
+
+import signal
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+import gtcp
+from support import child
+from support.peers import reset, socket_pair
+from support.timing import LONG, eventually
+
+WIDE = gtcp.PkgOption(header_size=4)
+
+
+def write_to_the_dead() -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it; a command line tool may not
+    calls: list[Callable[[gtcp.Conn], object]] = [
+        lambda conn: conn.send(b"x"),
+        lambda conn: conn.send(bytes(1 << 20)),
+        lambda conn: conn.send_pkg(b"x"),
+        lambda conn: conn.send_pkg(bytes(1 << 20), WIDE),
+        lambda conn: conn.send_pkgs([b"x", bytes(1 << 20), b"x"], WIDE),
+        lambda conn: conn.send_recv_pkg(b"x"),
+        lambda conn: conn.send_recv_pkgs([b"x"] * 100),
+    ]
+    for end in (reset, lambda sock: sock.close()):
+        for call in calls:
+            with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+                end(theirs)
+                eventually(lambda: not conn.is_alive())  # noqa: B023
+                failed = 0
+                while failed < 3:
+                    try:
+                        call(conn)
+                    except (gtcp.PipeError, gtcp.ResetError, gtcp.EOF, gtcp.BrokenError):
+                        failed += 1
+    print("alive")
+
+
+def test_C4_a_peer_that_is_gone_is_an_error_not_a_signal() -> None:
+    assert child.run(write_to_the_dead) == "alive\n"
+
+
+def test_the_import_is_light() -> None:
+    """Neither TLS nor asyncio is paid for by those who do not use it."""
+    code = "import sys, gtcp; print(*sorted({'ssl', 'asyncio', 'greenlet', 'hashlib'} & set(sys.modules)))"
+    done = child.interpreter(["-W", "error", "-c", code])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", ""), child.report(done)
+
+
+def test_the_import_starts_no_thread_and_opens_no_descriptor() -> None:
+    code = (
+        "import os, threading; before = os.listdir('/dev/fd'); import gtcp;"
+        "assert os.listdir('/dev/fd') == before; assert threading.active_count() == 1"
+    )
+    done = child.interpreter(["-W", "error", "-c", code])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), child.report(done)
+
+
+def drop(what: str) -> None:
+    with gtcp.Server("127.0.0.1:0", lambda conn: conn.recv(1)) as server:
+        there = ("127.0.0.1", server.get_listened_port())
+        with gtcp.Pool(there) as pool:
+            held = [gtcp.Conn(there) if what == "connection" else pool.acquire(LONG)]
+            held.clear()
+
+
+@pytest.mark.parametrize(("what", "text"), [("connection", "unclosed <gtcp.Conn"), ("lease", "lease not closed: <gtcp")])
+def test_E21_what_is_dropped_while_it_is_open_warns(what: str, text: str) -> None:
+    """As sockets and files do: on request, not by default, and as an error that cannot be raised."""
+    assert child.run(drop, what, options=[]) == ""
+    for option, word in (("default", "ResourceWarning"), ("error", "Exception ignored")):
+        done = child.call(drop, what, options=["-W", option])
+        assert done.returncode == 0, child.report(done)
+        assert text in done.stderr, child.report(done)
+        assert word in done.stderr, child.report(done)
+
+
+def test_the_runner_notices_what_is_said_and_how_it_ends() -> None:
+    for program in (complain, fail, crash):
+        with pytest.raises(AssertionError):
+            child.run(program)
+
+
+def complain() -> None:
+    import sys
+
+    print("a word", file=sys.stderr)
+
+
+def fail() -> None:
+    raise SystemExit(3)
+
+
+def crash() -> None:
+    import os
+
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_the_runner_ends_a_child_that_hangs() -> None:
+    done = child.call(hang, within=LONG / 5)
+    assert done.returncode == -signal.SIGABRT
+    assert "in hang" in done.stderr
+
+
+def hang() -> None:
+    subprocess.run(["sleep", str(100 * LONG)], check=True)

@@ -1,0 +1,154 @@
+"""A server that runs out of descriptors or threads goes on when there are some again.
+
+Row ids are those of the project's table of faults.
+"""
+
+import contextlib
+import logging
+import os
+import resource
+import socket
+import threading
+
+import gtcp
+from support import child
+from support.timing import LATE, LONG, SHORT, Watch, eventually
+
+
+class Log(logging.Handler):
+    """Keeps what gtcp logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        logger = logging.getLogger("gtcp")
+        logger.addHandler(self)
+        logger.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def echo(conn: gtcp.Conn) -> None:
+    for package in conn.packages():
+        conn.send_pkg(package)
+
+
+def without_descriptors() -> None:
+    log = Log()
+    with gtcp.Server("127.0.0.1:0", echo) as server, contextlib.ExitStack() as stack:
+        there = ("127.0.0.1", server.get_listened_port())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        old = stack.enter_context(gtcp.Conn(there))
+        assert old.send_recv_pkg(b"before", timeout=LONG) == b"before"
+        late = [socket.socket() for _ in range(3)]
+        occupied = []
+        with contextlib.suppress(OSError):
+            while True:
+                occupied.append(os.dup(0))
+        for sock in late:
+            sock.connect(there)  # into the queue: nobody can accept them
+        eventually(lambda: log.lines)
+
+        used, watch = cpu_seconds(), Watch()
+        threading.Event().wait(5 * SHORT)
+        assert cpu_seconds() - used <= 0.05 * watch.seconds, "the acceptor is busy with failing"
+        assert old.send_recv_pkg(b"during", timeout=LONG) == b"during"
+        assert len(log.lines) == 1, log.lines
+        assert "cannot accept" in log.lines[0]
+        assert str(server.get_listened_address()) in log.lines[0]
+
+        watch = Watch()
+        for fd in occupied:
+            os.close(fd)
+        for sock in late:
+            with gtcp.Conn.from_socket(sock) as conn:
+                assert conn.send_recv_pkg(b"after", timeout=LONG) == b"after"
+        assert watch.seconds <= 1 + LATE
+        assert gtcp.send_recv_pkg(there, b"new", timeout=LONG) == b"new"
+    assert len(log.lines) == 1, log.lines
+
+
+def cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def test_F1_a_server_without_descriptors_waits_for_some() -> None:
+    child.run(without_descriptors)
+
+
+def closed_without_descriptors() -> None:
+    """The server can be closed, too, and its back-off does not hold that up."""
+    log = Log()
+    with gtcp.Server("127.0.0.1:0", echo) as server, socket.socket() as sock:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        occupied = []
+        with contextlib.suppress(OSError):
+            while True:
+                occupied.append(os.dup(0))
+        sock.connect(("127.0.0.1", server.get_listened_port()))
+        eventually(lambda: log.lines)
+        watch = Watch()
+        server.close()
+        assert watch.seconds <= LATE
+        for fd in occupied:
+            os.close(fd)
+
+
+def test_F10_a_server_without_descriptors_can_be_closed() -> None:
+    child.run(closed_without_descriptors)
+
+
+def dial_without_descriptors() -> None:
+    """The place in the pool is not lost, nor is the waiter behind it."""
+    with gtcp.Server("127.0.0.1:0", echo) as server:
+        pool = gtcp.Pool(("127.0.0.1", server.get_listened_port()), max_size=1)
+        with contextlib.closing(pool):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            occupied = []
+            with contextlib.suppress(OSError):
+                while True:
+                    occupied.append(os.dup(0))
+            try:
+                pool.acquire(LONG)
+            except gtcp.SocketError as error:
+                assert "Too many open files" in str(error)
+            else:
+                raise AssertionError("dialled without a descriptor")
+            assert (pool.stats().connecting, pool.stats().in_use, pool.stats().failed) == (0, 0, 1)
+            for fd in occupied:
+                os.close(fd)
+            with pool.acquire(0.0 if False else LONG) as lease:
+                assert lease.send_recv_pkg(b"x", timeout=LONG) == b"x"
+
+
+def test_A8_a_dial_without_descriptors_is_an_error_and_no_more() -> None:
+    child.run(dial_without_descriptors)
+
+
+def without_threads() -> None:
+    """A stack larger than the address space: the system refuses each new thread."""
+    log = Log()
+    with gtcp.Server("127.0.0.1:0", echo) as server:
+        there = ("127.0.0.1", server.get_listened_port())
+        with gtcp.Conn(there) as old:
+            assert old.send_recv_pkg(b"before", timeout=LONG) == b"before"
+            usual = threading.stack_size(1 << 47)
+            for i in range(3):
+                with gtcp.Conn(there) as refused:
+                    try:
+                        refused.send_recv_pkg(b"x", timeout=LONG)
+                    except (gtcp.EOF, gtcp.ResetError):
+                        pass
+                    else:
+                        raise AssertionError("served without a thread")
+                assert len(log.lines) == i + 1, log.lines
+                assert "no thread" in log.lines[i]
+            threading.stack_size(usual)
+            assert old.send_recv_pkg(b"during", timeout=LONG) == b"during"
+        assert gtcp.send_recv_pkg(there, b"after", timeout=LONG) == b"after"
+
+
+def test_F4_a_server_without_threads_refuses_and_goes_on() -> None:
+    child.run(without_threads)
