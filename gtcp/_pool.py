@@ -265,12 +265,15 @@ def _reap_forever() -> None:
     """The one reaper: sleeps until the earliest moment at which an idle connection's time is over."""
     while True:
         _core.alarm.wait()
-        for pool in _living_pools():
-            try:
-                pool._reap()
-            except Exception:
-                logger.exception("looking after the idle connections of %s failed", pool.addr)
-        del pool  # a dropped pool must not live until the next turn
+        _reap_all()
+
+
+def _reap_all() -> None:
+    for pool in _living_pools():
+        try:
+            pool._reap()
+        except Exception:
+            logger.exception("looking after the idle connections of %s failed", pool.addr)
 
 
 def _after_fork() -> None:

@@ -117,7 +117,7 @@ cdef class BasePool(FreeList):
         """Ends a lease, once: its connection is kept if it is healthy, empty and in step, else closed."""
         cdef BaseConn lease = <BaseConn>lease_
         cdef Stream stream = lease.stream
-        cdef int64_t now
+        cdef int64_t now, moment
         cdef Reason reason
         lease.stream = None
         if stream.generation != posix.generation:
@@ -129,8 +129,8 @@ cdef class BasePool(FreeList):
         if reason != REASONS:
             return self.retire(stream, reason)
         self.give_back(stream, now)
-        if self.idle and self.ttl != NEVER and now + self.ttl < the_alarm.at \
-                and not the_alarm.advance(min(now + self.ttl, stream.expires_at)):
+        moment = min(stream.expires_at, NEVER if self.ttl == NEVER else now + self.ttl)
+        if self.idle and moment < the_alarm.at and not the_alarm.advance(moment):
             self._watch()
         return 0
 

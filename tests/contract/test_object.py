@@ -1,5 +1,6 @@
 """The object itself: half made, copied, forgotten, subclassed, printed (H12, H13)."""
 
+import contextlib
 import copy
 import os
 import pickle
@@ -32,12 +33,8 @@ def test_H12_every_attribute_of_a_connection_that_was_never_opened(cls: type[gtc
     standard_input = os.fstat(0)
     conn = cls.__new__(cls)
     for name in dir(conn):
-        try:
-            value = getattr(conn, name)
-            if callable(value) and name not in {"__class__", "__init_subclass__", "__subclasshook__"}:
-                value()
-        except (TypeError, ValueError, RuntimeError, OSError, NotImplementedError):
-            pass  # whatever it says, it does not crash
+        with contextlib.suppress(Exception):  # whatever it says, it does not crash
+            getattr(conn, name)()
     assert conn.closed
     assert conn.fileno() == -1
     assert not conn.is_alive()

@@ -3,16 +3,18 @@
 Row ids are those of the project's table of faults.
 """
 
+import gc
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 
 import pytest
 
 import gtcp
 from support import child
-from support.peers import reset, socket_pair
-from support.timing import LONG, eventually
+from support.peers import Peer, echo, reset, socket_pair
+from support.timing import LONG, SHORT, eventually
 
 WIDE = gtcp.PkgOption(header_size=4)
 
@@ -79,6 +81,24 @@ def test_E21_what_is_dropped_while_it_is_open_warns(what: str, text: str) -> Non
         assert done.returncode == 0, child.report(done)
         assert text in done.stderr, child.report(done)
         assert word in done.stderr, child.report(done)
+
+
+def outlived_pools() -> None:
+    """The moment at which an idle connection's time is over comes, and its pool is gone."""
+    with Peer(echo) as peer:
+        pool = gtcp.Pool(peer.address, ttl=SHORT / 5)
+        pool.acquire().close()
+        rings = time.monotonic() + SHORT
+        del pool
+        gc.collect()
+        time.sleep(rings - time.monotonic())
+        with gtcp.Pool(peer.address, ttl=SHORT / 5) as pool:
+            pool.acquire().close()
+            eventually(lambda: pool.stats().closed["ttl"] == 1)
+
+
+def test_E11_the_reaper_outlives_the_pools() -> None:
+    child.run(outlived_pools)
 
 
 def test_the_runner_notices_what_is_said_and_how_it_ends() -> None:

@@ -1,6 +1,7 @@
 """Calls that wait, made in a thread of their own so that the test can go on."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,12 @@ class Call:
     def sleeping(self) -> "Call":
         """Wait until the call waits for something."""
         if _TASKS.exists():
-            # A thread that only waits for the interpreter's lock looks the same for a moment.
-            for _ in range(3):
+            # A thread that waits for the interpreter's lock looks the same, but not for long.
+            in_a_row = 0
+            while in_a_row < 3:
                 eventually(self._sleeps, what="the call should wait")
+                time.sleep(0.0005)
+                in_a_row = in_a_row + 1 if self._sleeps() else 0
         else:
             self._thread.join(SHORT)
         assert self.running, f"the call has ended: {self._error or self._value!r}"

@@ -143,10 +143,9 @@ def test_E15_giving_up_while_a_connection_comes_back_loses_neither(address: str)
     with gtcp.Pool(address, max_size=1) as pool:
         for i in range(200):
             holder = pool.acquire(0)
-            end = time.monotonic() + patience
-            (waiter,) = waiters(pool, 1, patience)
-            # Around the end, earlier in some rounds and later in others.
-            time.sleep(max(0.0, end - time.monotonic() + (i - 100) * patience / 400))
+            waiter = Worker(lambda: pool.acquire(patience))
+            # Around the end of its patience, earlier in some rounds and later in others.
+            time.sleep(patience + (i - 100) * patience / 200)
             holder.close()
             try:
                 waiter.result().close()

@@ -1,0 +1,224 @@
+"""Errors that no peer can cause: a small library, preloaded into the child, makes system calls fail.
+
+Row ids are those of the project's table of faults, or of its list of hazards where it says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gtcp
+from support import child
+from support.crew import Worker
+from support.interrupts import interrupt
+from support.peers import Peer, echo, frame, read, socket_pair
+from support.timing import LATE, LONG, SHORT, quick, takes
+
+SOURCE = Path(__file__).with_name("faults.c")
+DATA = bytes(range(251)) * 20
+AGAIN = gtcp.Retry(count=3, interval=0.001)
+
+
+@pytest.fixture(scope="module")
+def preload(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a child with the library."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("needs Linux and a C compiler")
+    library = tmp_path_factory.mktemp("faults") / "faults.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, SOURCE, "-ldl"], check=True, timeout=6 * LONG)
+    others = os.environ.get("LD_PRELOAD", "")
+    return {"LD_PRELOAD": f"{others} {library}".strip()}
+
+
+def next_sends(*steps: int) -> None:
+    """n > 0: the next send takes n bytes; an errno as a negative number: it fails; 0: it does as usual."""
+    ctypes.CDLL(None).faults_send((ctypes.c_int * len(steps))(*steps), len(steps))
+
+
+def all_were_made() -> bool:
+    left: int = ctypes.CDLL(None).faults_left()
+    return left == 0
+
+
+def slow_lookups(seconds: float) -> None:
+    ctypes.CDLL(None).faults_lookup(int(seconds * 1e6))
+
+
+@contextlib.contextmanager
+def raises(number: int, sent: int) -> Iterator[None]:
+    try:
+        yield
+    except gtcp.SocketError as error:
+        assert (error.errno, error.sent) == (number, sent)
+    else:
+        raise AssertionError("no error")
+
+
+def resumed_sends() -> None:
+    shortages = [errno.ENOBUFS, errno.ENOMEM, errno.ENETUNREACH]
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+        for number in shortages:
+            next_sends(1000, -number, 500, -number, 1)
+            conn.send(DATA, AGAIN)
+            assert all_were_made()
+            assert read(theirs, len(DATA)) == DATA
+            for size in (100, 5000):  # copied behind its header, or gathered
+                next_sends(-number, 1, -number, 1, 3, -number)
+                conn.send_pkg(DATA[:size], gtcp.PkgOption(retry=AGAIN))
+                assert all_were_made()
+                assert read(theirs, size + 2) == frame(DATA[:size])
+
+
+def test_H1_of_the_hazards_a_retry_goes_on_at_the_first_unsent_byte(preload: dict[str, str]) -> None:
+    child.run(resumed_sends, environment=preload)
+
+
+def failed_sends() -> None:
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+        next_sends(1000, -errno.ENOBUFS)
+        with raises(errno.ENOBUFS, 1000):
+            conn.send(DATA)
+        conn.send(DATA[1000:])
+        assert read(theirs, len(DATA)) == DATA
+
+        next_sends(*[1000, -errno.ENOBUFS] * 4)
+        with raises(errno.ENOBUFS, 4000):
+            conn.send(DATA, AGAIN)
+        conn.send(DATA[4000:])
+        assert read(theirs, len(DATA)) == DATA
+
+        # Not a byte of the package has left: the connection is as before.
+        next_sends(-errno.ENOBUFS)
+        with raises(errno.ENOBUFS, 0):
+            conn.send_pkg(DATA)
+        conn.send_pkg(DATA)
+        assert read(theirs, len(DATA) + 2) == frame(DATA)
+
+        # It has been cut in two: out of step for good.
+        next_sends(2, 98, -errno.ENOBUFS)
+        with raises(errno.ENOBUFS, 98):
+            conn.send_pkg(DATA)
+        try:
+            conn.send_pkg(DATA)
+        except gtcp.BrokenError:
+            pass
+        else:
+            raise AssertionError("a package was sent into the middle of another")
+
+
+def test_C3_a_failed_send_tells_how_far_it_came(preload: dict[str, str]) -> None:
+    child.run(failed_sends, environment=preload)
+
+
+def interrupted_system_calls() -> None:
+    storm = [-errno.EINTR, 1, -errno.EAGAIN, -errno.EINTR, 7, -errno.EAGAIN, 100] * 10
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+        for _ in range(3):
+            next_sends(*storm)
+            conn.send(DATA)
+            assert all_were_made()
+            assert read(theirs, len(DATA)) == DATA
+        next_sends(*storm)
+        conn.send_pkgs([DATA, b"", DATA[:10]])
+        assert read(theirs, len(DATA) + 16) == frame(DATA) + frame(b"") + frame(DATA[:10])
+
+
+def test_C5_interrupted_and_postponed_sends_go_on(preload: dict[str, str]) -> None:
+    child.run(interrupted_system_calls, environment=preload)
+
+
+def deadline_before_the_retry() -> None:
+    """H4 of the hazards: when the deadline would pass during the pause, there is none."""
+    patient = gtcp.Retry(count=1000, interval=LONG)
+    with socket_pair() as (ours, _), gtcp.Conn.from_socket(ours) as conn:
+        next_sends(-errno.ENOBUFS)
+        with quick(), raises(errno.ENOBUFS, 0):
+            conn.send(DATA, patient, timeout=SHORT)
+
+
+def test_H4_of_the_hazards_no_pause_outlasts_the_deadline(preload: dict[str, str]) -> None:
+    child.run(deadline_before_the_retry, environment=preload)
+
+
+def interrupted_pause() -> None:
+    """Half a message has left when the pause before its retry is interrupted."""
+    patient = gtcp.Retry(count=1, interval=LONG)
+    with Peer(echo) as peer, gtcp.Pool(peer.address) as pool:
+        lease = pool.acquire()
+        assert lease.send_recv(b"x", 1) == b"x"
+        next_sends(1000, -errno.ENOBUFS)
+        assert type(interrupt(lambda: lease.send(DATA, patient))) is KeyboardInterrupt
+        lease.close()
+        assert (pool.stats().idle, pool.stats().closed["error"]) == (0, 1)
+
+
+def test_E6_an_interrupted_pause_between_retries_poisons_the_lease(preload: dict[str, str]) -> None:
+    child.run(interrupted_pause, environment=preload)
+
+
+def slow_resolver() -> None:
+    slow_lookups(LONG)
+    ticks = 0
+    ending = threading.Event()
+
+    def tick() -> None:
+        nonlocal ticks
+        while not ending.wait(SHORT / 50):
+            ticks += 1
+
+    before = threading.active_count()
+    ticking = Worker(tick)
+    for call in (
+        lambda: gtcp.Conn("a.name.invalid:1", 2 * SHORT),
+        lambda: gtcp.dial("a.name.invalid:1", 2 * SHORT),
+        lambda: gtcp.send("a.name.invalid:1", b"x", timeout=2 * SHORT),
+    ):
+        ticks = 0
+        with takes(2 * SHORT, 2 * LATE):
+            try:
+                call()
+            except gtcp.Timeout as error:
+                assert "a.name.invalid" in str(error)
+            else:
+                raise AssertionError("no timeout")
+        # Others run at nearly their usual pace while the name is looked up.
+        assert ticks >= 50, ticks
+    assert type(interrupt(lambda: gtcp.Conn("a.name.invalid:1"))) is KeyboardInterrupt
+    ending.set()
+    ticking.result()
+    assert threading.active_count() >= before
+    # The interpreter ends although four lookups are still under way.
+
+
+def test_A5_a_slow_resolver_holds_up_neither_the_deadline_nor_others(preload: dict[str, str]) -> None:
+    began = time.monotonic()
+    child.run(slow_resolver, environment=preload)
+    assert time.monotonic() - began < LONG
+
+
+def failing_resolver() -> None:
+    try:
+        gtcp.Conn("a.name.invalid:1", LONG)
+    except gtcp.ResolveError as error:
+        assert "a.name.invalid" in str(error)
+        assert isinstance(error, OSError)
+        assert error.errno != 0
+    else:
+        raise AssertionError("found what cannot be")
+
+
+def test_A5_a_name_without_address() -> None:
+    child.run(failing_resolver)

@@ -1,0 +1,199 @@
+"""Server: what goes wrong in handlers and at accept ends nothing but itself (B18, F1, F3, F4, F5, F6)."""
+
+import contextlib
+import errno
+import logging
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import gtcp
+from net.conftest import Serve
+from net.handlers import address_of, echo, echo_packages
+from support.peers import reset
+from support.timing import LONG, SHORT, eventually
+
+
+def check_serves(server: gtcp.Server) -> None:
+    with gtcp.Conn(address_of(server), LONG) as conn:
+        assert conn.send_recv(b"hello", timeout=LONG) == b"hello"
+
+
+def failing(error: BaseException) -> Any:
+    def handle(conn: gtcp.Conn) -> None:
+        if conn.recv() == b"fail":
+            raise error
+        conn.send(b"hello")
+
+    return handle
+
+
+def provoke(server: gtcp.Server) -> None:
+    """A connection whose handler fails, and is closed for that."""
+    with gtcp.Conn(address_of(server), LONG) as conn:
+        conn.send(b"fail")
+        with pytest.raises(gtcp.EOF):
+            conn.recv(timeout=LONG)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [LookupError("mine"), gtcp.Timeout("mine"), MemoryError("mine"), SystemExit("mine"), KeyboardInterrupt("mine")],
+)
+def test_F5_F6_a_handler_that_raises(serve: Serve, caplog: pytest.LogCaptureFixture, error: BaseException) -> None:
+    server = serve(failing(error))
+    provoke(server)
+    [record] = caplog.records
+    assert record.name == "gtcp"
+    assert record.levelno == logging.ERROR
+    assert record.exc_info
+    assert record.exc_info[1] is error
+    assert "127.0.0.1" in caplog.text
+    check_serves(server)
+    assert len(caplog.records) == 1
+
+
+def test_F5_the_clean_end_of_a_client_is_no_failure(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    ended = threading.Event()
+
+    def handle(conn: gtcp.Conn) -> None:
+        try:
+            echo(conn)
+        finally:
+            ended.set()
+
+    server = serve(handle)
+    check_serves(server)
+    assert ended.wait(LONG)
+    server.close()
+    assert caplog.records == []
+
+
+def test_F5_an_end_in_the_middle_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(lambda conn: conn.recv_pkg())
+    with socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG) as sock:
+        sock.sendall(b"\0\5abc")
+    eventually(lambda: caplog.records)
+    assert "closed in the middle" in caplog.records[0].getMessage()
+
+
+def test_F5_handlers_that_close_ends_are_not_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    waiting = threading.Event()
+
+    def handle(conn: gtcp.Conn) -> None:
+        waiting.set()
+        conn.recv()
+
+    server = serve(handle)
+    with gtcp.Conn(address_of(server), LONG):
+        assert waiting.wait(LONG)
+        server.close()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(100), b"\xff" * 5000],
+    ids=["http", "tls", "noise"],
+)
+def test_B18_a_client_that_speaks_something_else(
+    serve: Serve, caplog: pytest.LogCaptureFixture, garbage: bytes
+) -> None:
+    server = serve(echo_packages)
+    with socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG) as sock:
+        sock.sendall(garbage)
+        sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            while sock.recv(65536):
+                pass
+    with gtcp.Conn(address_of(server), LONG) as conn:
+        assert conn.send_recv_pkg(b"hello", timeout=LONG) == b"hello"
+    assert len(caplog.records) <= 1
+
+
+def test_F3_clients_that_reset_before_they_are_served(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(lambda conn: conn.send(b"hello"))
+    for _ in range(200):
+        reset(socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG))
+    with gtcp.Conn(address_of(server), LONG) as conn:
+        assert conn.recv(5, timeout=LONG) == b"hello"
+    for record in caplog.records:
+        assert record.exc_info
+        assert isinstance(record.exc_info[1], (gtcp.ResetError, gtcp.PipeError))
+
+
+def test_F4_no_more_threads(serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    server = serve(echo)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more)
+        with gtcp.Conn(address_of(server), LONG) as conn, pytest.raises((gtcp.EOF, gtcp.ResetError)):
+            conn.recv(timeout=LONG)
+    assert len(caplog.records) == 1
+    assert "no thread for the connection from 127.0.0.1" in caplog.records[0].getMessage()
+    check_serves(server)
+
+
+class FailingListener:
+    """Stands in for a listening socket whose accept fails so many times."""
+
+    def __init__(self, listener: Any, number: int, times: int) -> None:
+        self._listener = listener
+        self._number = number
+        self.times = times
+        self.calls = 0
+
+    def accept(self) -> Any:
+        self.calls += 1
+        if self.times:
+            self.times -= 1
+            raise OSError(self._number, "injected")
+        return self._listener.accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+
+def inject(server: gtcp.Server, number: int, times: int) -> FailingListener:
+    acceptor: Any = server._acceptor
+    acceptor._listener = failing = FailingListener(acceptor._listener, number, times)
+    return failing
+
+
+@pytest.mark.parametrize(
+    "number",
+    [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.EINTR],
+    ids=errno.errorcode.get,
+)
+def test_F2_an_accept_that_fails_is_only_that(serve: Serve, caplog: pytest.LogCaptureFixture, number: int) -> None:
+    server = serve(echo)
+    listener = inject(server, number, times=3)
+    check_serves(server)
+    assert listener.times == 0
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS], ids=errno.errorcode.get)
+def test_F1_no_more_descriptors_means_a_pause(serve: Serve, caplog: pytest.LogCaptureFixture, number: int) -> None:
+    server = serve(echo)
+    listener = inject(server, number, times=5)
+    start = time.process_time()
+    check_serves(server)
+    assert listener.calls >= 6
+    assert time.process_time() - start < SHORT
+    assert len(caplog.records) == 1  # one line for the burst
+    assert "cannot accept connections" in caplog.records[0].getMessage()
+
+
+def test_F1_the_server_can_be_closed_during_the_pause(serve: Serve) -> None:
+    server = serve(echo)
+    listener = inject(server, errno.EMFILE, times=10**9)
+    with socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG):
+        eventually(lambda: listener.calls >= 3)
+        start = time.monotonic()
+        server.close()
+        assert time.monotonic() - start < SHORT
