@@ -61,8 +61,8 @@ cdef class ByteBuffer:
         self.consume(n)
         return result
 
-    cdef int reserve(self, Py_ssize_t more) except -1:
-        """Room for `more` bytes behind the tail: slides when that is enough, else doubles."""
+    cdef int reserve(self, Py_ssize_t more, Py_ssize_t most=PY_SSIZE_T_MAX) except -1:
+        """Room for `more` bytes behind the tail: slides when that is enough, else doubles, up to `most` bytes."""
         cdef Py_ssize_t unread = self.tail - self.head
         cdef Py_ssize_t size = self.size
         cdef char* block
@@ -79,6 +79,7 @@ cdef class ByteBuffer:
         size = max(<Py_ssize_t>BLOCK, size)
         while size - unread < more:
             size = size * 2 if size <= PY_SSIZE_T_MAX // 2 else PY_SSIZE_T_MAX
+        size = min(size, max(most, unread + more, <Py_ssize_t>BLOCK))
         block = new_block(size) if self.block == NULL else <char*>realloc(self.block, size)
         if block == NULL:
             raise MemoryError("no memory for the buffer")

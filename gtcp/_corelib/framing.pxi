@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
 cimport gtcp._corelib.wire as wire
+from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
 
 cdef enum UnitKind:
     SOME        # what one read gives
@@ -333,7 +334,8 @@ cdef class Parser:
             room.where, room.size = unit.target + unit.got, unit.size - unit.got
         else:
             if buf.size - buf.tail < CRAMPED and (buf.tail - buf.head <= buf.head or buf.size == buf.tail):
-                buf.reserve(CRAMPED if buf.size - buf.tail else 1)
+                # A line needs one byte more than its limit to be too long; those of other kinds fit the block.
+                buf.reserve(CRAMPED if buf.size - buf.tail else 1, min(unit.limit, PY_SSIZE_T_MAX - CRAMPED) + CRAMPED)
             room.where, room.size = buf.block + buf.tail, buf.size - buf.tail
         return 0
 
