@@ -61,31 +61,30 @@ cdef class ByteBuffer:
         self.consume(n)
         return result
 
-    cdef int reserve(self, Py_ssize_t more) except -1:
-        """Room for `more` bytes behind the tail: slides when that is enough, else doubles."""
+    cdef int reserve(self, Py_ssize_t more, Py_ssize_t most=PY_SSIZE_T_MAX) except -1:
+        """Room for `more` bytes behind the tail: slides when that is enough, else doubles, up to `most` bytes."""
         cdef Py_ssize_t unread = self.tail - self.head
-        cdef Py_ssize_t size
+        cdef Py_ssize_t size = self.size
         cdef char* block
-        if more <= self.size - self.tail:
+        if more <= size - self.tail:
             return 0
-        if self.size and more <= self.size - unread:
+        if more > PY_SSIZE_T_MAX - unread:
+            raise MemoryError("the buffer cannot hold that much")
+        if self.head:
             memmove(self.block, self.block + self.head, unread)
-        else:
-            if more > PY_SSIZE_T_MAX - unread:
-                raise MemoryError("the receive buffer cannot hold that much")
-            size = max(<Py_ssize_t>BLOCK, self.size)
-            while size - unread < more:
-                size = size * 2 if size <= PY_SSIZE_T_MAX // 2 else PY_SSIZE_T_MAX
-            block = new_block(size)
-            if block == NULL:
-                raise MemoryError("no memory for the receive buffer")
-            if unread:
-                memcpy(block, self.block + self.head, unread)
-            drop_block(self.block, self.size)
-            self.block = block
-            self.size = size
-        self.head = 0
-        self.tail = unread
+            self.head = 0
+            self.tail = unread
+        if more <= size - unread:
+            return 0
+        size = max(<Py_ssize_t>BLOCK, size)
+        while size - unread < more:
+            size = size * 2 if size <= PY_SSIZE_T_MAX // 2 else PY_SSIZE_T_MAX
+        size = min(size, max(most, unread + more, <Py_ssize_t>BLOCK))
+        block = new_block(size) if self.block == NULL else <char*>realloc(self.block, size)
+        if block == NULL:
+            raise MemoryError("no memory for the buffer")
+        self.block = block
+        self.size = size
         return 0
 
     cdef int append(self, const char* data, Py_ssize_t n) except -1:

@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
 cimport gtcp._corelib.wire as wire
+from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
 
 cdef enum UnitKind:
     SOME        # what one read gives
@@ -54,6 +55,14 @@ cdef int set_package(Unit* unit, int header_size, Py_ssize_t limit) except -1:
     return 0
 
 
+cdef struct Room:
+    # Where the next bytes of the stream go: `size` of them to `where`, then `more` of them to `then`.
+    char* where
+    Py_ssize_t size
+    char* then
+    Py_ssize_t more
+
+
 @cython.final
 cdef class Parser:
     """The receive side of a connection without the connection: feed it bytes, take units.
@@ -70,6 +79,16 @@ cdef class Parser:
     cdef Py_ssize_t expected
     cdef UnitKind body_kind
     cdef int body_header
+
+    # The size of the last large package: the next one is received into a result of this size, its header aside,
+    # in the hope that it is as large. Then one read takes all of it and nothing is copied.
+    cdef Py_ssize_t forecast
+    cdef bint guessing
+    cdef char[4] header
+
+    # For `feed`, which no unit asks for: the packages that were asked for last.
+    cdef int fed_header
+    cdef Py_ssize_t fed_limit
 
     # buf's first `scanned` bytes hold no `scanned_for`.
     cdef Py_ssize_t scanned
@@ -108,6 +127,8 @@ cdef class Parser:
         cdef ByteBuffer buf = self.buf
         cdef Py_ssize_t unread, size
         cdef bytes result
+        if self.guessing:
+            return None
         if self.body != NULL:
             self._check_pkg(self.expected, unit.limit)
             return self._finish() if self.filled == self.expected else None
@@ -124,6 +145,7 @@ cdef class Parser:
             return result
         if size > BLOCK - unit.header_size:
             self._begin(unit, size, unit.header_size)
+            self.forecast = size
         return None
 
     cdef int _check_pkg(self, Py_ssize_t size, Py_ssize_t limit) except -1:
@@ -203,6 +225,7 @@ cdef class Parser:
         """Appends up to n whole packages to `into` (n < 0: all there are); answers how many."""
         cdef Unit unit
         set_package(&unit, header_size, limit)
+        self.fed_header, self.fed_limit = header_size, limit
         return self.take_all(&unit, into, n)
 
     cdef Py_ssize_t take_all(self, Unit* unit, list into, Py_ssize_t n) except -1:
@@ -265,6 +288,9 @@ cdef class Parser:
         """Puts a unit on its way back in front of the unread bytes, to be taken differently."""
         cdef char[8] header
         cdef bytes body
+        if self.guessing:
+            Py_CLEAR(self.body)
+            self.guessing = False
         if self.body == NULL:
             return 0
         body = <bytes>self.body
@@ -286,39 +312,86 @@ cdef class Parser:
 
     # -- receiving bytes
 
-    cdef Py_ssize_t room(self, Unit* unit, char** where) except -1:
+    cdef int make_room(self, Unit* unit, Room* room) except -1:
         """Where the next bytes of the stream go, and how many may."""
         cdef ByteBuffer buf = self.buf
-        if self.body == NULL and (unit.kind == SOME or unit.kind == BURST):
-            self._begin(unit, unit.limit, 0)
-        if self.body != NULL:
+        room.more = 0
+        if self.body == NULL:
+            if unit.kind == SOME or unit.kind == BURST:
+                self._begin(unit, unit.limit, 0)
+            elif unit.kind == PKG and self.forecast and buf.tail == buf.head and self.forecast <= unit.limit:
+                self._guess(unit)
+        if self.guessing:
+            room.where, room.size = self.header, unit.header_size
+            room.then, room.more = PyBytes_AS_STRING(<object>self.body), self.allocated
+        elif self.body != NULL:
             if self.filled == self.allocated:
                 # Doubling costs as much memory again as has really arrived.
                 self._resize(min(self.expected, 2 * self.allocated))
-            where[0] = PyBytes_AS_STRING(<object>self.body) + self.filled
-            return self.allocated - self.filled
-        if unit.kind == INTO:
-            where[0] = unit.target + unit.got
-            return unit.size - unit.got
-        if buf.size - buf.tail < CRAMPED and (buf.tail - buf.head <= buf.head or buf.size == buf.tail):
-            buf.reserve(CRAMPED if buf.size - buf.tail else 1)
-        where[0] = buf.block + buf.tail
-        return buf.size - buf.tail
+            room.where = PyBytes_AS_STRING(<object>self.body) + self.filled
+            room.size = min(self.allocated, self.expected) - self.filled
+        elif unit.kind == INTO:
+            room.where, room.size = unit.target + unit.got, unit.size - unit.got
+        else:
+            if buf.size - buf.tail < CRAMPED and (buf.tail - buf.head <= buf.head or buf.size == buf.tail):
+                # A line needs one byte more than its limit to be too long; those of other kinds fit the block.
+                buf.reserve(CRAMPED if buf.size - buf.tail else 1, min(unit.limit, PY_SSIZE_T_MAX - CRAMPED) + CRAMPED)
+            room.where, room.size = buf.block + buf.tail, buf.size - buf.tail
+        return 0
 
-    cdef inline void fill(self, Unit* unit, Py_ssize_t n, Py_ssize_t room) noexcept:
-        """n bytes have been stored where `room` said."""
-        if self.body != NULL:
+    cdef int fill(self, Unit* unit, Py_ssize_t n, Room* room) except -1:
+        """n bytes have been stored where `make_room` said."""
+        if self.guessing:
+            self._settle(unit.header_size, unit.limit, n)
+        elif self.body != NULL:
             self.filled += n
-            self.short_read = n < room
+            self.short_read = n < room.size
         elif unit.kind == INTO:
             unit.got += n
         else:
             self.buf.tail += n
+        return 0
+
+    cdef int _guess(self, Unit* unit) except -1:
+        """Begins the result of a package whose header has yet to come."""
+        cdef Py_ssize_t size = min(self.forecast, <Py_ssize_t>TRUSTED)
+        cdef bytes body = PyBytes_FromStringAndSize(NULL, size)
+        Py_INCREF(body)
+        self.body = <PyObject*>body
+        self.allocated = self.expected = size
+        self.filled = 0
+        self.body_kind = PKG
+        self.body_header = unit.header_size
+        self.guessing = True
+        return 0
+
+    cdef int _settle(self, int header_size, Py_ssize_t limit, Py_ssize_t n) except -1:
+        """The guess has met its header, or some of it: right or wrong, the bytes end up where they belong."""
+        cdef Py_ssize_t got = n - header_size
+        cdef Py_ssize_t size = wire.get_length(self.header, header_size) if got >= 0 else 0
+        self.guessing = False
+        if got >= 0 and BLOCK - header_size < size <= limit and got <= size:
+            self.forecast = self.expected = size
+            self.filled = got
+            return 0
+        self.forecast = 0
+        self.filled = self.body_header = 0
+        try:
+            self.buf.append(self.header, min(n, <Py_ssize_t>header_size))
+            if got > 0:
+                self.buf.append(PyBytes_AS_STRING(<object>self.body), got)
+        except:
+            self.lost = True
+            raise
+        finally:
+            Py_CLEAR(self.body)
+        return 0
 
     cdef void relax(self) noexcept:
         """Called before a wait: an idle connection holds no large buffer."""
-        if self.body != NULL and self.filled == 0 and self.body_header == 0:
+        if self.body != NULL and self.filled == 0 and (self.body_header == 0 or self.guessing):
             Py_CLEAR(self.body)
+            self.guessing = False
         self.buf.relax()
 
     # -- the end of the stream
@@ -329,7 +402,7 @@ cdef class Parser:
         cdef Py_ssize_t unread = buf.unread()
         if unit.kind == SOME or unit.kind == BURST:
             return b"", None
-        if self.body != NULL and self.filled + self.body_header:
+        if self.body != NULL and self.filled + self.body_header and not self.guessing:
             return PyBytes_FromStringAndSize(PyBytes_AS_STRING(<object>self.body), self.filled), self.expected
         if unit.kind == INTO:
             if unit.got == 0:
@@ -350,7 +423,7 @@ cdef class Parser:
     cdef inline Py_ssize_t pending(self) noexcept:
         """Bytes that arrived and were not taken."""
         cdef Py_ssize_t n = self.buf.unread()
-        if self.body != NULL:
+        if self.body != NULL and not self.guessing:
             n += self.filled + self.body_header
         return n
 
@@ -359,21 +432,26 @@ cdef class Parser:
     def feed(self, const unsigned char[::1] data not None):
         """Adds bytes as if they had been received."""
         cdef Unit unit
-        cdef char* where
-        cdef Py_ssize_t n = 0, done = 0
+        cdef Room room
+        cdef Py_ssize_t n, done = 0
         memset(&unit, 0, sizeof(Unit))
-        unit.kind = PKG
+        unit.kind = self.body_kind if self.body != NULL else PKG if self.fed_header else EXACT
+        unit.header_size = self.fed_header
+        unit.limit = self.fed_limit
         while done < data.shape[0]:
-            n = data.shape[0] - done
-            if self.body != NULL and self.filled < self.expected:
-                n = min(n, self.room(&unit, &where))
-                memcpy(where, &data[done], n)
-                self.fill(&unit, n, n)
-            else:
-                self.buf.reserve(n)
-                memcpy(self.buf.block + self.buf.tail, &data[done], n)
-                self.buf.tail += n
+            self.make_room(&unit, &room)
+            n = min(data.shape[0] - done, room.size)
+            if n == 0:
+                self.unwind()
+                continue
+            memcpy(room.where, &data[done], n)
             done += n
+            if room.more and done < data.shape[0]:
+                room.more = min(data.shape[0] - done, room.more)
+                memcpy(room.then, &data[done], room.more)
+                done += room.more
+                n += room.more
+            self.fill(&unit, n, &room)
 
     @property
     def buffered(self):
@@ -394,6 +472,7 @@ cdef class Parser:
         """The payload of the next package, or None while it is not whole; LimitError above `limit`."""
         cdef Unit unit
         set_package(&unit, header_size, limit)
+        self.fed_header, self.fed_limit = header_size, limit
         return self.take(&unit)
 
     def take_till(self, bytes needle not None, Py_ssize_t limit, *, bint line=False):

@@ -55,6 +55,19 @@ static inline Py_ssize_t gtcp_recv(int fd, char *where, Py_ssize_t room, int fla
     return n >= 0 ? (Py_ssize_t)n : -(Py_ssize_t)errno;
 }
 
+/* Receives into two places, the second after the first is full. */
+static inline Py_ssize_t gtcp_recv_two(int fd, char *first, Py_ssize_t first_room, char *second, Py_ssize_t second_room,
+                                       int flags)
+{
+    struct iovec parts[2] = {{first, (size_t)first_room}, {second, (size_t)second_room}};
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = parts;
+    message.msg_iovlen = 2;
+    ssize_t n = recvmsg(fd, &message, flags);
+    return n >= 0 ? (Py_ssize_t)n : -(Py_ssize_t)errno;
+}
+
 static inline Py_ssize_t gtcp_send(int fd, const char *data, Py_ssize_t size, int flags)
 {
     ssize_t n = send(fd, data, (size_t)size, flags | GTCP_NOSIGNAL);

@@ -5,7 +5,14 @@
 
 #include <Python.h>
 
-static __thread PyObject *gtcp_thread_way = NULL;
+/* glibc keeps room for the few variables of libraries that ask for the quick kind; others may refuse to load them. */
+#ifdef __GLIBC__
+#define GTCP_QUICK __attribute__((tls_model("initial-exec")))
+#else
+#define GTCP_QUICK
+#endif
+
+static __thread GTCP_QUICK PyObject *gtcp_thread_way = NULL;
 static PyObject *gtcp_common_way = NULL;
 
 static inline PyObject *gtcp_get_way(void) { return gtcp_thread_way != NULL ? gtcp_thread_way : gtcp_common_way; }

@@ -10,6 +10,8 @@ cdef extern from "gtcp_posix.h" nogil:
     int64_t now "gtcp_now"()
     int64_t floor_power "gtcp_floor_power"(int64_t x)
     Py_ssize_t recv "gtcp_recv"(int fd, char* where, Py_ssize_t room, int flags)
+    Py_ssize_t recv_two "gtcp_recv_two"(
+        int fd, char* first, Py_ssize_t first_room, char* second, Py_ssize_t second_room, int flags)
     Py_ssize_t send "gtcp_send"(int fd, const char* data, Py_ssize_t size, int flags)
     Py_ssize_t send_framed "gtcp_send_framed"(
         int fd, const char* head, Py_ssize_t head_size,

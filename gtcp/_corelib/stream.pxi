@@ -88,8 +88,8 @@ cdef class Stream:
     cdef bint read_step(self, Unit* unit, Wait* wait) except -1:
         """One read: True when bytes or the end have come, False with wait.events set."""
         cdef Parser parser = self.parser
-        cdef char* where = NULL
-        cdef Py_ssize_t room, n
+        cdef Room room
+        cdef Py_ssize_t n
         cdef bint bursting = parser.bursting()
         cdef bint flushed = self.gathered is None or self.gathered.unread() == 0 or self.flush_step(wait)
         if wait.going:
@@ -99,13 +99,13 @@ cdef class Stream:
                 wait.until = wait.deadline
                 return False
         wait.going = True
-        room = parser.room(unit, &where)
+        parser.make_room(unit, &room)
         if bursting or not flushed:
             wait.sleep = False
-        n = self._recv(where, room, wait) if self.tls is None else self._recv_tls(where, room, wait)
+        n = self._recv(&room, wait) if self.tls is None else self._recv_tls(&room, wait)
         if n > 0:
-            parser.fill(unit, n, room)
-            if n < room and self.watch is not None:
+            parser.fill(unit, n, &room)
+            if n < room.size + room.more and self.watch is not None:
                 self.watch.drained = not self.watch.ended
         elif n == -posix.EAGAIN:
             if self.watch is not None:
@@ -121,7 +121,7 @@ cdef class Stream:
             unit.final = True
         return True
 
-    cdef Py_ssize_t _recv(self, char* where, Py_ssize_t room, Wait* wait) except? -1:
+    cdef Py_ssize_t _recv(self, Room* room, Wait* wait) except? -1:
         """One successful read: > 0 bytes, 0 at the peer's end, or -errno."""
         cdef int fd = self.fd
         cdef Py_ssize_t n
@@ -130,36 +130,45 @@ cdef class Stream:
         while True:
             if wait.sleep and self._arm(wait.deadline):
                 with nogil:
-                    n = posix.recv(fd, where, room, 0)
+                    if room.more:
+                        n = posix.recv_two(fd, room.where, room.size, room.then, room.more, 0)
+                    else:
+                        n = posix.recv(fd, room.where, room.size, 0)
                 if n == -posix.EAGAIN:
                     wait.sleep = False
             else:
-                n = posix.recv(fd, where, room, posix.MSG_DONTWAIT)
+                if room.more:
+                    n = posix.recv_two(fd, room.where, room.size, room.then, room.more, posix.MSG_DONTWAIT)
+                else:
+                    n = posix.recv(fd, room.where, room.size, posix.MSG_DONTWAIT)
             if n != -posix.EINTR:
                 return n
             PyErr_CheckSignals()
 
-    cdef Py_ssize_t _recv_tls(self, char* where, Py_ssize_t room, Wait* wait) except? -1:
+    cdef Py_ssize_t _recv_tls(self, Room* room, Wait* wait) except? -1:
         """The same through TLS: as much plaintext as fits and has come, for a full read to mean what it does in TCP."""
         cdef Tls tls = self.tls
+        cdef Room records
         cdef Py_ssize_t n, got = 0
+        records.size, records.more = CIPHERTEXT, 0
         while True:
             try:
-                n = tls.read(where + got, room - got)
+                n = tls.read(room.where + got, room.size - got)
             except:
                 if got and tls.fault is not None:
                     return got          # what came before the failure; the next read raises it again
                 raise
             if n > 0:
                 got += n
-                if got < room:
+                if got < room.size:
                     continue
             if got:
                 return got
             if n == 0:
                 return 0
             tls.flush(self.fd)          # answers to what has been read; what cannot leave now waits for the next send
-            n = self._recv(tls.room(), CIPHERTEXT, wait)
+            records.where = tls.room()
+            n = self._recv(&records, wait)
             if n < 0:
                 tls.relax()
                 return n
@@ -402,6 +411,16 @@ cdef class Stream:
 
     cdef object receive(self, Unit* unit, int64_t deadline):
         """One unit, waiting for it until the deadline."""
+        cdef object value
+        if self.parser.buf.unread() and not self.receiver and not self.closed and self.broken is None:
+            # It may be here already, and then nobody else is concerned.
+            try:
+                value = self.parser.take(unit)
+            except:
+                self._after_failed_receive(unit)
+                raise
+            if value is not None:
+                return value
         self.enter()
         try:
             self.claim_receiver()
@@ -626,11 +645,13 @@ cdef class Stream:
     cdef int _quiet_tls(self) noexcept:
         """Records have come: tickets and key updates are silence, anything else is not."""
         cdef Wait wait
+        cdef Room room
         cdef char byte
         cdef Py_ssize_t n
         start_wait(&wait, 0)
+        room.where, room.size, room.more = &byte, 1, 0
         try:
-            n = self._recv_tls(&byte, 1, &wait)
+            n = self._recv_tls(&room, &wait)
         except Exception:
             return 0
         return <int>n
