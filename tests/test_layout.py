@@ -35,6 +35,7 @@ MAY_IMPORT = {
 OPTIONAL = {"greenlet"}
 
 MODULES = sorted(PACKAGE.glob("*.py"))
+FOR_TESTS = sorted((PACKAGE / "testing").glob("*.py"))
 PARTS = sorted((PACKAGE / "_corelib").glob("*.pxi"))
 BOUNDARIES = sorted((PACKAGE / "_corelib").glob("*.pxd"))
 CORE = PACKAGE / "_core.pyx"
@@ -77,7 +78,12 @@ def test_a_module_imports_only_what_lies_below(path: Path) -> None:
     assert ours <= MAY_IMPORT[path.stem]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=by_name)
+@pytest.mark.parametrize("path", FOR_TESTS, ids=by_name)
+def test_what_tests_connections_shares_no_code_with_them(path: Path) -> None:
+    assert not [name for name in imports(path) if re.match(r"gtcp(?!\.testing)", name)]
+
+
+@pytest.mark.parametrize("path", MODULES + FOR_TESTS, ids=by_name)
 def test_nothing_is_needed_at_run_time(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path, typing=False)}
     assert tops <= {"gtcp"} | OPTIONAL | sys.stdlib_module_names
