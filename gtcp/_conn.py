@@ -115,7 +115,7 @@ class Conn(_core.BaseConn):
 
     def _take_socket(self, sock: socket.socket) -> None:
         local, remote = names_of(sock)
-        self._adopt(sock.detach(), local, remote)
+        self._adopt(sock, local, remote)
 
     # -- the forms of the original with a timeout in front
 

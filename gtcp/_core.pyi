@@ -5,6 +5,7 @@ Moments are `time.monotonic()` seconds, durations are seconds; None means no lim
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from socket import socket
 from ssl import MemoryBIO, SSLObject
 from types import TracebackType
 from typing import Final, Generic, NoReturn, TypedDict, TypeVar, final, overload, type_check_only
@@ -245,8 +246,8 @@ class BaseConn:
     def _check_new(self) -> None:
         """RuntimeError when the handle has had a connection."""
 
-    def _adopt(self, fd: int, local: object, remote: object) -> None:
-        """Takes a connected socket over, also when this fails."""
+    def _adopt(self, sock: socket, local: object, remote: object) -> None:
+        """Takes a connected socket over, also when this fails; `sock` is detached."""
 
     def _names(self) -> tuple[object, object]:
         """(local, remote) address as the socket module gives them."""

@@ -117,7 +117,8 @@ class Dialer:
                 if self.self_connects < 3:
                     self.targets.insert(0, target)
         except OSError as error:
-            number = error.errno or errno.ENOTCONN
+            # It was connected a moment ago: the peer has reset it since.
+            number = errno.ECONNRESET if error.errno in (None, errno.ENOTCONN) else error.errno
         if number == 0:
             return True
         sock.close()

@@ -185,6 +185,9 @@ class Pool(_core.BasePool):
             except RuntimeError:
                 # No more threads, as when the interpreter ends: `acquire` judges the time by itself.
                 _core.alarm.resign()
+            except BaseException:  # a signal handler's
+                _core.alarm.resign()
+                raise
 
     # -- for users
 

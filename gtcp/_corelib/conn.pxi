@@ -2,6 +2,7 @@
 # marks that decide whether the connection may go back into its pool.
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
@@ -86,15 +87,14 @@ cdef class BaseConn:
             drop_data(&payload)
 
     cdef int _send(self, Out* out, object retry, int64_t deadline) except -1:
-        cdef int attempt = 0
+        out.retry = NULL if retry is None else <PyObject*>retry
         while True:
             try:
                 self.open_stream().transmit(out, deadline)
                 self.owed = self.owed or out.size + out.header_size > 0
                 return 0
             except BaseException as error:
-                self._recover(error, out, retry, attempt, deadline)
-                attempt += 1
+                self._recover(error, out, None, 0, deadline)
 
     cdef int _recover(self, object error, Out* out, object retry, int attempt, int64_t deadline) except -1:
         """Prepares another attempt, or raises the error.
@@ -102,16 +102,20 @@ cdef class BaseConn:
         A lease whose connection went stale in the pool gets another one, if not a byte of the message left; what
         passes by itself is tried again as the retry policy says.
         """
-        if out != NULL and out.sent == 0 and out.size + out.header_size and self.reused and not self.answered \
+        cdef bint unsent = out != NULL and out.sent < out.header_size + out.size
+        cdef bint failed = self.failed
+        if unsent and out.sent == 0 and self.reused and not self.answered \
                 and not self.failed and isinstance(error, SocketError) and self.home.renews:
             self.failed = True
             self.home.renew(self, deadline)
             self.failed = self.reused = False
             return 0
-        delay = None if retry is None else retry.delay(attempt, error)
+        self.failed = True              # also when the pause is interrupted
+        # A send that failed has been tried again already, with nobody sending in between.
+        delay = None if retry is None or unsent else retry.delay(attempt, error)
         if delay is None or not pause_within(nanoseconds(delay, "delay"), deadline):
-            self.failed = True
             raise error
+        self.failed = failed
         return 0
 
     def gathered(self):
@@ -272,6 +276,7 @@ cdef class BaseConn:
         cdef object value
         cdef int attempt = 0
         send_deadline = min(send_deadline, self.send_deadline)
+        out.retry = NULL if retry is None else <PyObject*>retry
         while True:
             try:
                 value = self.open_stream().exchange(out, send_deadline, unit, recv_deadline)
@@ -489,10 +494,10 @@ cdef class BaseConn:
         if self.stream is not None and self.home is not None:
             self.home.drop(self)
 
-    def _adopt(self, int fd, local, remote):
+    def _adopt(self, sock, local, remote):
         """Takes a connected socket over."""
         self._check_new()
-        self.stream = adopt(fd, local, remote)
+        self.stream = adopt(sock, local, remote)
 
     def _start_tls(self, session, incoming, outgoing, translate, deadline):
         """TLS from the next byte on: agrees with the peer until `deadline`. The connection is broken if that fails."""

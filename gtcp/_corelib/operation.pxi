@@ -35,6 +35,8 @@ cdef struct Out:
     Py_ssize_t size
     # How many of these bytes the kernel has taken, header included.
     Py_ssize_t sent
+    # The caller's Retry, NULL for none.
+    PyObject* retry
 
 
 cdef inline void start_wait(Wait* wait, int64_t deadline) noexcept:

@@ -6,7 +6,11 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from _socket import socket as raw_socket
+
 cimport gtcp._corelib.posix as posix
+
+cdef object detach_socket = raw_socket.detach
 
 cdef enum StreamEnd:
     OPEN = 0
@@ -509,17 +513,32 @@ cdef class Stream:
 
     cdef int _transmit(self, Out* out, int64_t deadline) except -1:
         cdef Wait wait
+        cdef int attempt = 0
         start_wait(&wait, deadline)
+        while True:
+            try:
+                while not self.send_step(out, &wait):
+                    if not self.wait(&wait):
+                        if self.send_step(out, &wait):
+                            break
+                        raise Timeout("timed out while sending")
+                return 0
+            except BaseException as error:
+                if not self._pause(out, error, attempt, deadline):
+                    raise
+                attempt += 1
+
+    cdef bint _pause(self, Out* out, object error, int attempt, int64_t deadline) except -1:
+        """True after the pause that the retry policy prescribes, with the turn kept: nobody sends into a message."""
         try:
-            while not self.send_step(out, &wait):
-                if not self.wait(&wait):
-                    if self.send_step(out, &wait):
-                        break
-                    raise Timeout("timed out while sending")
-        except BaseException as error:
-            self._after_failed_send(out, error)
+            delay = None if out.retry == NULL else (<object>out.retry).delay(attempt, error)
+            if delay is not None and pause_within(nanoseconds(delay, "delay"), deadline):
+                return True
+        except BaseException as interruption:
+            self._after_failed_send(out, interruption)
             raise
-        return 0
+        self._after_failed_send(out, error)
+        return False
 
     cdef int _after_failed_send(self, Out* out, object error) except -1:
         """A failure tells how much was sent; a package cut in two leaves the peer out of step for good."""
@@ -657,15 +676,16 @@ cdef class Stream:
         return <int>n
 
 
-cdef Stream adopt(int fd, object local, object remote):
+cdef Stream adopt(object sock, object local, object remote):
     """A stream over a connected socket, which it owns from now on, also when this fails."""
     cdef Stream stream = Stream()
     cdef int error
-    stream.fd = fd
+    # socket.socket's own `detach` is Python code: a signal handler could raise in it and lose the descriptor.
+    stream.fd = detach_socket(sock) if isinstance(sock, raw_socket) else sock.detach()
     stream.local = local
     stream.remote = remote
     stream.born = posix.now()
-    error = posix.adopt(fd)
+    error = posix.adopt(stream.fd)
     if error < 0:
         raise socket_error(error)
     return stream

@@ -15,9 +15,7 @@ from support.timing import SHORT, quick
 INSTANT = SHORT / 20
 
 
-@pytest.mark.parametrize(
-    ("header", "split"), [(header, split) for header in (2, 3, 4) for split in range(1, header)]
-)
+@pytest.mark.parametrize(("header", "split"), [(header, split) for header in (2, 3, 4) for split in range(1, header)])
 def test_H25_a_timeout_inside_a_header_keeps_it(header: int, split: int) -> None:
     option = gtcp.PkgOption(header_size=header)
     wire = frame(b"first", header) + frame(b"second", header)

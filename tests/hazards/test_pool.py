@@ -148,9 +148,7 @@ def shut(lease: gtcp.PoolConn) -> None:
 @pytest.mark.parametrize(
     "end", [gtcp.PoolConn.abort, gtcp.PoolConn.discard, gtcp.PoolConn.close_write, lambda lease: lease.detach().close()]
 )
-def test_H55_a_closed_connection_is_never_pooled(
-    peer: MakePeer, end: Callable[[gtcp.PoolConn], object]
-) -> None:
+def test_H55_a_closed_connection_is_never_pooled(peer: MakePeer, end: Callable[[gtcp.PoolConn], object]) -> None:
     with gtcp.Pool(peer(echo).address) as pool:
         lease = pool.acquire()
         assert lease.send_recv(b"x", 1) == b"x"

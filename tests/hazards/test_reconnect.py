@@ -144,9 +144,9 @@ def test_H49_reconnecting_has_an_end() -> None:
 
         peer.listener.settimeout(SHORT / 5)
         server = Worker(reset_all)
-        with quick(LONG), pytest.raises((gtcp.SocketError, gtcp.EOF)):
-            for _ in range(100):
-                lease.send_recv(b"y", 1, timeout=LONG)
+        # The first takes the new connection, whose end it may see; the next one does.
+        with quick(), pytest.raises((gtcp.SocketError, gtcp.EOF)):
+            lease.send_recv(b"y", 1, timeout=LONG)
         lease.close()
         resetting.set()
         assert server.result() == 1
@@ -207,7 +207,7 @@ def test_H51_a_connection_that_was_closed_while_idle_is_replaced_unseen(peer: Ma
             gone.clear()
             with pool.acquire() as lease:
                 assert lease.send_recv(b"ping", 4, timeout=LONG) == b"ping"
-                eventually(lambda: not lease.is_alive())  # noqa: B023
+                eventually(lambda: not lease.is_alive())
         assert closing.accepted == 10
 
 

@@ -72,7 +72,7 @@ def exit_with_blocked_threads(code: int) -> None:
         KEPT.append(worker)
     KEPT.append(gtcp.Conn(("127.0.0.1", server.get_listened_port())))
     assert handling.wait(LONG)
-    print(time.monotonic())
+    print(time.monotonic())  # noqa: T201
     sys.exit(code)
 
 
@@ -119,7 +119,7 @@ def exit_with_live_objects(where: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["module", "main", "cycle in module", "thread", "builtins"])
-@pytest.mark.parametrize("options", [[], ["-W", "error"], ["-X", "dev"]], ids=lambda options: " ".join(options))
+@pytest.mark.parametrize("options", [[], ["-W", "error"], ["-X", "dev"]], ids=" ".join)
 def test_H7_live_objects_at_the_end_are_not_worth_a_word(where: str, options: list[str]) -> None:
     child.run(exit_with_live_objects, where, options=options)
 
@@ -166,7 +166,7 @@ def use_in_atexit() -> None:
 
     def last_words() -> None:
         with gtcp.PoolConn(there) as lease:
-            print(lease.send_recv(b"goodbye", 7).decode())
+            print(lease.send_recv(b"goodbye", 7).decode())  # noqa: T201
 
     atexit.register(last_words)
 

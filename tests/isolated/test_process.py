@@ -34,14 +34,14 @@ def write_to_the_dead() -> None:
         for call in calls:
             with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
                 end(theirs)
-                eventually(lambda: not conn.is_alive())  # noqa: B023
+                eventually(lambda: not conn.is_alive())
                 failed = 0
                 while failed < 3:
                     try:
                         call(conn)
                     except (gtcp.PipeError, gtcp.ResetError, gtcp.EOF, gtcp.BrokenError):
                         failed += 1
-    print("alive")
+    print("alive")  # noqa: T201
 
 
 def test_C4_a_peer_that_is_gone_is_an_error_not_a_signal() -> None:
@@ -72,7 +72,9 @@ def drop(what: str) -> None:
             held.clear()
 
 
-@pytest.mark.parametrize(("what", "text"), [("connection", "unclosed <gtcp.Conn"), ("lease", "lease not closed: <gtcp")])
+@pytest.mark.parametrize(
+    ("what", "text"), [("connection", "unclosed <gtcp.Conn"), ("lease", "lease not closed: <gtcp")]
+)
 def test_E21_what_is_dropped_while_it_is_open_warns(what: str, text: str) -> None:
     """As sockets and files do: on request, not by default, and as an error that cannot be raised."""
     assert child.run(drop, what, options=[]) == ""
@@ -110,7 +112,7 @@ def test_the_runner_notices_what_is_said_and_how_it_ends() -> None:
 def complain() -> None:
     import sys
 
-    print("a word", file=sys.stderr)
+    print("a word", file=sys.stderr)  # noqa: T201
 
 
 def fail() -> None:

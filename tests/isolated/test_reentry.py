@@ -5,6 +5,7 @@ Row ids are those of the project's table of faults.
 
 import signal
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
@@ -15,6 +16,7 @@ from support.interrupts import shoot
 from support.peers import Peer, echo, frame, read, read_frame, socket_pair
 from support.timing import LONG, eventually, quick
 
+T = TypeVar("T")
 HUGE = bytes(16 << 20)
 
 
@@ -30,7 +32,7 @@ class Handler:
         with quick():
             try:
                 self.call()
-            except Exception as error:
+            except gtcp.Error as error:
                 self.errors.append(error)
             else:
                 self.errors.append(None)
@@ -39,16 +41,27 @@ class Handler:
         return [type(error) for error in self.errors] == [gtcp.ConcurrencyError]
 
 
+def after_the_signal(action: Callable[[], T]) -> Worker[T]:
+    """Interrupts the main thread when it sleeps, then does `action`, for which it waits."""
+    shot = shoot(signal.SIGUSR1)
+
+    def act() -> T:
+        shot.wait()
+        return action()
+
+    return Worker(act)
+
+
 def receive_inside_receive() -> None:
     with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
         for call in (conn.recv_line, conn.recv_pkg, lambda: conn.send_recv_pkg(b"x")):
             handler = Handler(call)
-            answer = Worker(lambda shot=shoot(signal.SIGUSR1): (shot.wait(), theirs.sendall(frame(b"reply"))))  # type: ignore[misc]
+            answer = after_the_signal(lambda: theirs.sendall(frame(b"reply")))
             assert conn.recv_pkg(timeout=LONG) == b"reply"
             answer.result()
             assert handler.was_refused()
         handler = Handler(lambda: conn.send_pkg(b"sending is something else"))
-        answer = Worker(lambda shot=shoot(signal.SIGUSR1): (shot.wait(), theirs.sendall(frame(read_frame(theirs)))))  # type: ignore[misc]
+        answer = after_the_signal(lambda: theirs.sendall(frame(read_frame(theirs))))
         assert conn.recv_pkg(timeout=LONG) == b"sending is something else"
         answer.result()
         assert handler.errors == [None]
@@ -62,9 +75,9 @@ def send_inside_send() -> None:
     with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
         for call in (lambda: conn.send(b"inside"), lambda: conn.send_pkgs([b"inside"])):
             handler = Handler(call)
-            answer = Worker(lambda shot=shoot(signal.SIGUSR1): (shot.wait(), read(theirs, len(HUGE))))  # type: ignore[misc]
+            answer = after_the_signal(lambda: read(theirs, len(HUGE)))
             conn.send(HUGE, timeout=LONG)
-            assert answer.result()[1] == HUGE
+            assert answer.result() == HUGE
             assert handler.was_refused()
 
 
@@ -79,12 +92,7 @@ def send_inside_the_wait_for_a_turn() -> None:
         first.asleep()
         handler = Handler(lambda: conn.send(b"inside"))
 
-        def let_the_first_finish() -> bytes:
-            shot.wait()
-            return read(theirs, len(HUGE) + 7)
-
-        shot = shoot(signal.SIGUSR1)
-        reader = Worker(let_the_first_finish)
+        reader = after_the_signal(lambda: read(theirs, len(HUGE) + 7))
         conn.send(b"outside", timeout=LONG)
         assert reader.result() == HUGE + b"outside"
         first.result()
@@ -103,7 +111,7 @@ def borrow_inside_an_exchange() -> None:
                 assert other.send_recv_pkg(b"inside", timeout=LONG) == b"inside"
 
         handler = Handler(borrow)
-        answer = Worker(lambda shot=shoot(signal.SIGUSR1): (shot.wait(), lease.send_pkg(b"outside")))  # type: ignore[misc]
+        answer = after_the_signal(lambda: lease.send_pkg(b"outside"))
         assert lease.recv_pkg(timeout=LONG) == b"outside"
         answer.result()
         assert handler.errors == [None]
@@ -126,12 +134,10 @@ def borrow_inside_the_wait_for_a_lease(handed_over: bool) -> None:
         handler = Handler(borrow)
 
         def end() -> None:
-            shot.wait()
             eventually(lambda: handler.errors)
             holder.close()
 
-        shot = shoot(signal.SIGUSR1)
-        ending = Worker(end)
+        ending = after_the_signal(end)
         pool.acquire(LONG).close()
         ending.result()
         assert handler.was_refused()

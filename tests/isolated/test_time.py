@@ -4,7 +4,6 @@ Row ids are those of the project's table of faults.
 """
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -66,7 +65,7 @@ def waits_in_a_storm() -> None:
             "exchange": lambda t: conn.send_recv_pkg(b"x", timeout=t),
             "pipeline": lambda t: conn.send_recv_pkgs([b"x"], timeout=t),
             "send": lambda t: full.send(HUGE, timeout=t),
-            "acquire": lambda t: pool.acquire(t),
+            "acquire": pool.acquire,
             "dial": lambda t: gtcp.Conn(deaf, t),
             "function": lambda t: gtcp.send(deaf, b"x", timeout=t),
         }

@@ -1,8 +1,10 @@
 """Dialling: one deadline for everything, no socket left open, no connection to oneself (A1-A5, A10)."""
 
+import contextlib
 import errno
 import socket
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -90,14 +92,14 @@ def test_ipv6() -> None:
 # -- names
 
 
-def resolves_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
-    """The name `several` has these addresses."""
+def patch_resolver(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], list[str]]) -> None:
+    """Names, not addresses, are looked up by `answer`."""
     real = socket.getaddrinfo
 
-    def lookup(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
-        if flags & socket.AI_NUMERICHOST or host != "several":
-            return real(host, port, family, type, proto, flags)
-        return [found for each in hosts for found in real(each, port, family, type, proto, flags)]
+    def lookup(host: Any, *rest: Any) -> Any:
+        if rest[-1] & socket.AI_NUMERICHOST:
+            return real(host, *rest)
+        return [found for each in answer(host) for found in real(each, *rest)]
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
@@ -106,7 +108,7 @@ def test_A3_the_first_addresses_stay_silent(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(_dial, "ATTEMPT_DELAY", SHORT)
     with listen("127.0.0.4") as listener:
         port = listener.getsockname()[1]
-        resolves_to(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.4")
+        patch_resolver(monkeypatch, lambda _: ["127.0.0.2", "127.0.0.3", "127.0.0.4"])
         with deaf("127.0.0.2", port), deaf("127.0.0.3", port):
             with takes(2 * SHORT), gtcp.dial(f"several:{port}", LONG) as sock:
                 assert sock.getpeername() == ("127.0.0.4", port)
@@ -115,31 +117,21 @@ def test_A3_the_first_addresses_stay_silent(monkeypatch: pytest.MonkeyPatch) -> 
                 gtcp.dial(f"several:{port}", SHORT)
 
 
-class deaf:
+@contextlib.contextmanager
+def deaf(host: str, port: int) -> Iterator[None]:
     """As support's deaf_address, but at a port of the test's choice."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._sockets = [socket.socket()]
-        self._sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._sockets[0].bind((host, port))
-        self._sockets[0].listen(0)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server((host, port), backlog=0))
         for _ in range(8):
-            sock = socket.socket()
+            sock = stack.enter_context(socket.socket())
             sock.setblocking(False)
-            sock.connect_ex((host, port))
-            self._sockets.append(sock)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        for sock in self._sockets:
-            sock.close()
+            sock.connect_ex(listener.getsockname())
+        yield
 
 
 def test_A3_a_refusal_tries_the_next_address_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_dial, "ATTEMPT_DELAY", LONG)
-    resolves_to(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.4")
+    patch_resolver(monkeypatch, lambda _: ["127.0.0.2", "127.0.0.3", "127.0.0.4"])
     with listen("127.0.0.4") as listener:
         port = listener.getsockname()[1]
         with quick(), gtcp.dial(f"several:{port}", LONG) as sock:
@@ -147,7 +139,7 @@ def test_A3_a_refusal_tries_the_next_address_at_once(monkeypatch: pytest.MonkeyP
 
 
 def test_A3_all_addresses_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    resolves_to(monkeypatch, "127.0.0.2", "127.0.0.3")
+    patch_resolver(monkeypatch, lambda _: ["127.0.0.2", "127.0.0.3"])
     with closed_address() as address:
         port = address.partition(":")[2]
         with quick(), pytest.raises(gtcp.RefusedError, match=f"several:{port}"):
@@ -156,10 +148,10 @@ def test_A3_all_addresses_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", DIALS)
 def test_A5_a_name_that_does_not_exist(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: object) -> None:
+    def unknown(host: str) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    patch_resolver(monkeypatch, unknown)
     with quick(), pytest.raises(gtcp.ResolveError, match=r"Name or service not known: 'nowhere\.invalid'") as error:
         DIALS[name]("nowhere.invalid:80", LONG)
     assert isinstance(error.value, socket.gaierror)
@@ -169,35 +161,21 @@ def test_A5_a_name_that_does_not_exist(name: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("name", DIALS)
 def test_A5_a_resolver_that_takes_its_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = threading.Event()
-    real = socket.getaddrinfo
-
-    def slow(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
-        if not flags & socket.AI_NUMERICHOST:
-            answer.wait(LONG)
-        return real(host, port, family, type, proto, flags)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    go_on = threading.Event()
+    patch_resolver(monkeypatch, lambda _: ["127.0.0.1"] * go_on.wait(LONG))
     try:
         with takes(SHORT), pytest.raises(gtcp.Timeout, match="timed out while resolving 'localhost'"):
             DIALS[name]("localhost:80", SHORT)
     finally:
-        answer.set()
+        go_on.set()
 
 
-def test_A5_others_run_while_a_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = threading.Event()
-    real = socket.getaddrinfo
-
-    def slow(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
-        if not flags & socket.AI_NUMERICHOST:
-            answer.wait(LONG)
-        return real("127.0.0.1", port, family, type, proto, flags)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
+def test_A5_a_resolver_that_answers_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    patch_resolver(monkeypatch, lambda _: ["127.0.0.1"] * go_on.wait(LONG))
     with Peer(silent) as peer:
         dialling = Call(gtcp.dial, f"some.name:{peer.port}", LONG).sleeping()
-        answer.set()
+        go_on.set()
         with dialling.result() as sock:
             assert sock.getpeername()[1] == peer.port
 

@@ -10,7 +10,7 @@ from net.conftest import Serve
 from net.handlers import address_of, echo, echo_packages
 from support.calls import Call
 from support.peers import Peer, closed_address, frame, free_port, read_frame, silent
-from support.timing import LONG, SHORT, quick, takes
+from support.timing import LONG, SHORT, eventually, quick, takes
 
 OPTION = gtcp.PkgOption(4)
 
@@ -40,6 +40,7 @@ def test_send_and_close(call: Callable[[str], None], wire: bytes) -> None:
     seen: list[bytes] = []
     with Peer(collecting(seen)) as peer:
         assert call(peer.address) is None  # type: ignore[func-returns-value]
+        eventually(lambda: seen)
     assert seen == [wire]
 
 

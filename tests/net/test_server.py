@@ -187,6 +187,8 @@ def is_refused(address: str) -> bool:
         gtcp.dial(address, LONG).close()
     except gtcp.RefusedError:
         return True
+    except gtcp.ResetError:  # it was in the queue of the listener when that was closed
+        return False
     return False
 
 

@@ -53,7 +53,7 @@ class Worker(Generic[T]):
 
 
 def asleep(thread: threading.Thread) -> None:
-    """Return when the thread sleeps in the kernel."""
+    """Return when the thread sleeps in the kernel, other than for a thread that it starts or a barrier."""
     if sys.platform != "linux":
         threading.Event().wait(SHORT)
         return
@@ -62,7 +62,9 @@ def asleep(thread: threading.Thread) -> None:
     while naps < 3:
         assert thread.is_alive(), "the thread has ended already"
         status = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
-        naps = naps + 1 if status.rpartition(")")[2].split()[0] == "S" else 0
+        sleeps = status.rpartition(")")[2].split()[0] == "S"
+        frame = sys._current_frames().get(thread.ident or 0)
+        naps = naps + 1 if sleeps and frame and frame.f_code.co_filename != threading.__file__ else 0
         threading.Event().wait(0.002)
 
 

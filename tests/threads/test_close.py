@@ -94,7 +94,7 @@ def test_H1_every_close_is_quick_and_every_call_ends() -> None:
                     sock.sendall(sock.recv(4))
                 closing.close()
 
-            exchanging, _ = together([lambda: exchange(conn), answer])  # noqa: B023
+            exchanging, _ = together([lambda: exchange(conn), answer])
             assert isinstance(exchanging.error(), gtcp.ClosedError)
 
 

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,12 @@ def at_collection(number: int, action: Callable[[], object]) -> Iterator[Interru
     finally:
         gc.set_threshold(*threshold)
         gc.callbacks.remove(collected)
+
+
+def drop(held: list[Any]) -> None:
+    """Forget what only this list knows."""
+    held.clear()
+    gc.collect()
 
 
 @pytest.fixture
@@ -148,26 +155,21 @@ def test_E22_leases_dropped_in_cycles_come_back_under_a_busy_collector(address: 
 
 def test_E21_a_lease_that_is_dropped_warns_and_frees_its_place(address: str) -> None:
     with gtcp.Pool(address, max_size=1) as pool:
-        lease = pool.acquire()
+        held = [pool.acquire()]
         with pytest.warns(ResourceWarning, match=r"lease not closed: <gtcp.PoolConn 127.0.0.1:\d+ -> ") as caught:
-            del lease
-            gc.collect()
+            drop(held)
         assert len(caught) == 1
         with quick():
             pool.acquire(0).close()
         assert pool.stats().closed["leaked"] == 1
 
 
-def test_E21_the_place_is_free_also_when_warnings_are_errors(
-    address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_E21_the_place_is_free_also_when_warnings_are_errors(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     monkeypatch.setattr("sys.unraisablehook", lambda what: told.append(what.exc_type))
     with gtcp.Pool(address, max_size=1) as pool, warnings.catch_warnings():
         warnings.simplefilter("error")
-        lease = pool.acquire()
-        del lease
-        gc.collect()
+        drop([pool.acquire()])
         assert told == [ResourceWarning]
         assert pool.stats().in_use == 0
 
@@ -185,16 +187,14 @@ def test_E21_a_waiter_gets_the_place_of_a_dropped_lease(address: str) -> None:
         assert waiting.wait(LONG)
         waiter.asleep()
         with pytest.warns(ResourceWarning):
-            held.clear()
-            gc.collect()
+            drop(held)
         waiter.result()
 
 
 def test_E21_a_connection_that_is_dropped_warns_and_closes(address: str) -> None:
-    conn = gtcp.Conn(address)
+    held = [gtcp.Conn(address)]
     with pytest.warns(ResourceWarning, match=r"unclosed <gtcp.Conn 127.0.0.1:\d+ -> "):
-        del conn
-        gc.collect()
+        drop(held)
 
 
 def test_H6_a_dropped_connection_in_a_cycle_is_collected_by_any_thread(address: str) -> None:

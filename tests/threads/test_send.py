@@ -50,7 +50,7 @@ def test_C9_a_batch_is_not_interrupted_by_other_senders() -> None:
         results(together([lambda batch=batch: conn.send_pkgs(batch, timeout=LONG) for batch in batches]))  # type: ignore[misc]
         came = reader.result()
     assert [came[i][0] for i in range(0, 800, 200)] == [came[i][0] for i in range(199, 800, 200)]
-    assert sorted(came) == sorted(sum(batches, []))
+    assert sorted(came) == sorted(body for batch in batches for body in batch)
 
 
 def test_C9_waiting_for_another_sender_counts_into_the_timeout() -> None:

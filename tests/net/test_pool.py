@@ -1,0 +1,370 @@
+"""Pool and PoolConn: a connection on loan, and the next one who gets it (E8, E9, E12, E17, E21)."""
+
+import gc
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import gtcp
+from net.conftest import Host, MakePool, Serve
+from net.handlers import address_of, echo
+from support.calls import Call
+from support.timing import LONG, SHORT, quick, takes
+
+
+def port_of(conn: gtcp.Conn) -> int:
+    return conn.local_addr().port
+
+
+def test_a_connection_is_reused_by_the_next_lease(serve: Serve, make_pool: MakePool) -> None:
+    pool = make_pool(address_of(serve(echo)))
+    ports = set()
+    for _ in range(5):
+        with pool.acquire() as conn:
+            assert conn.send_recv(b"hello", timeout=LONG) == b"hello"
+            ports.add(port_of(conn))
+    assert len(ports) == 1
+    stats = pool.stats()
+    assert (stats.created, stats.acquired, stats.reused, stats.idle, stats.in_use) == (1, 5, 4, 1, 0)
+
+
+def test_pool_conn_uses_the_shared_pool(serve: Serve) -> None:
+    address = address_of(serve(echo))
+    with gtcp.get_pool(address) as pool:
+        ports = set()
+        for _ in range(5):
+            conn = gtcp.PoolConn(address, LONG)
+            assert conn.send_recv(b"hello", timeout=LONG) == b"hello"
+            ports.add(port_of(conn))
+            conn.close()
+        assert len(ports) == 1
+        assert pool.stats().acquired == 5
+
+
+def test_a_lease_is_a_new_object_each_time(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    first = pool.acquire()
+    first.close()
+    second = pool.acquire()
+    assert second is not first
+    assert isinstance(second, gtcp.PoolConn)
+    assert isinstance(second, gtcp.Conn)
+    second.close()
+
+
+def test_lifo_the_last_one_back_is_the_next_one_out(host: Host, make_pool: MakePool) -> None:
+    assert order_of_reuse(make_pool(host.address)) == [2, 1, 0]
+
+
+def test_fifo_the_one_that_rested_longest_is_the_next_one_out(host: Host, make_pool: MakePool) -> None:
+    assert order_of_reuse(make_pool(host.address, order="fifo")) == [0, 1, 2]
+
+
+def order_of_reuse(pool: gtcp.Pool) -> list[int]:
+    leases = [pool.acquire() for _ in range(3)]
+    ports = [port_of(lease) for lease in leases]
+    for lease in leases:
+        lease.close()
+    leases = [pool.acquire() for _ in range(3)]
+    order = [ports.index(port_of(lease)) for lease in leases]
+    for lease in leases:
+        lease.close()
+    return order
+
+
+def test_settings_of_a_lease_end_with_it(serve: Serve, make_pool: MakePool) -> None:
+    pool = make_pool(address_of(serve(echo)))
+    with pool.acquire() as conn:
+        conn.set_deadline(0)
+        conn.set_buffer_wait_recv(LONG)
+    with pool.acquire() as conn, quick():
+        assert conn.send_recv(b"hello") == b"hello"
+    assert pool.stats().created == 1
+
+
+# -- the end of a lease
+
+
+@pytest.mark.parametrize("end", ["close", "discard", "abort"])
+def test_E8_ending_a_lease_twice(host: Host, make_pool: MakePool, end: str) -> None:
+    pool = make_pool(host.address)
+    first = pool.acquire()
+    first.close()
+    second = pool.acquire()  # the same connection
+    for _ in range(2):
+        getattr(first, end)()
+    host.accept().sendall(b"x")
+    assert second.recv(1, timeout=LONG) == b"x"
+    second.close()
+    stats = pool.stats()
+    assert (stats.created, stats.idle, stats.in_use) == (1, 1, 0)
+
+
+def test_E8_two_threads_end_a_lease_at_once(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    for _ in range(50):
+        lease = pool.acquire()
+        for call in [Call(lease.close) for _ in range(4)]:
+            call.result()
+    stats = pool.stats()
+    assert (stats.created, stats.idle, stats.in_use) == (1, 1, 0)
+
+
+def test_E9_a_lease_is_dead_after_its_end(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    old = pool.acquire()
+    old.close()
+    new = pool.acquire()
+    far = host.accept()
+    far.sendall(b"for the new one")
+    for use in (
+        lambda: old.recv(timeout=LONG),
+        lambda: old.send(b"x"),
+        lambda: old.send_recv_pkg(b"x"),
+        old.recv_pkgs,
+        lambda: next(old.lines()),
+        old.local_addr,
+        old.remote_addr,
+        old.close_write,
+        old.detach,
+    ):
+        with pytest.raises(gtcp.ClosedError):
+            use()
+    assert old.closed
+    assert old.fileno() == -1
+    assert not old.is_alive()
+    assert repr(old) == "<gtcp.PoolConn closed>"
+    assert new.recv(timeout=LONG) == b"for the new one"
+    new.send(b"y")
+    assert far.recv(10) == b"y"
+    new.discard()
+
+
+@pytest.mark.parametrize("end", ["discard", "abort"])
+def test_a_lease_can_be_kept_out_of_the_pool(host: Host, make_pool: MakePool, end: str) -> None:
+    pool = make_pool(host.address)
+    lease = pool.acquire()
+    far = host.accept()
+    getattr(lease, end)()
+    with pytest.raises(ConnectionResetError) if end == "abort" else quick():
+        assert far.recv(1) == b""
+    stats = pool.stats()
+    assert (stats.idle, stats.in_use, stats.closed["discarded"]) == (0, 0, 1)
+
+
+def test_an_exception_inside_with_discards(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    with pytest.raises(LookupError), pool.acquire():
+        raise LookupError
+    assert host.accept().recv(1) == b""
+    assert pool.stats().closed["discarded"] == 1
+
+
+def test_a_detached_lease_leaves_its_pool(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    with pool.acquire().detach() as sock:
+        sock.sendall(b"x")
+        assert host.accept().recv(1) == b"x"
+        stats = pool.stats()
+        assert (stats.idle, stats.in_use) == (0, 0)
+
+
+def test_E21_a_forgotten_lease_warns_and_frees_its_place(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, max_size=1)
+    lease = pool.acquire()
+    text = repr(lease)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del lease
+        gc.collect()
+    assert [str(each.message) for each in caught] == [f"lease not closed: {text}"]
+    assert caught[0].category is ResourceWarning
+    assert host.accept().recv(1) == b""
+    with quick():
+        pool.acquire(LONG).close()
+    assert pool.stats().closed["leaked"] == 1
+
+
+# -- the end of the pool
+
+
+def test_E17_close_ends_idle_connections_now_and_leases_when_they_come_back(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    lease, idle = pool.acquire(), pool.acquire()
+    lent, resting = host.accept(), host.accept()
+    idle.close()
+    pool.close()
+    assert resting.recv(1) == b""
+    lent.sendall(b"x")
+    assert lease.recv(1, timeout=LONG) == b"x"
+    lease.close()
+    assert lent.recv(1) == b""
+    stats = pool.stats()
+    assert (stats.idle, stats.in_use, stats.closed["cleared"]) == (0, 0, 2)
+
+
+def test_E17_a_closed_pool_lends_nothing(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    for _ in range(2):
+        pool.close()
+    with quick(), pytest.raises(gtcp.PoolClosed) as error:
+        pool.acquire()
+    assert isinstance(error.value, gtcp.ClosedError)
+    assert host.nobody_came()
+
+
+def test_E17_close_wakes_those_who_wait(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, max_size=1)
+    lease = pool.acquire()
+    waiting = [Call(pool.acquire, LONG).sleeping() for _ in range(3)]
+    with quick():
+        pool.close()
+        for call in waiting:
+            with pytest.raises(gtcp.PoolClosed):
+                call.result()
+    lease.close()
+
+
+def test_a_closed_shared_pool_is_replaced(host: Host) -> None:
+    with gtcp.get_pool(host.address) as first:
+        gtcp.PoolConn(host.address).close()
+    with gtcp.get_pool(host.address) as second:
+        assert second is not first
+        gtcp.PoolConn(host.address).close()
+        assert second.stats().acquired == 1
+
+
+def test_clear_replaces_what_there_was(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    lease, idle = pool.acquire(), pool.acquire()
+    lent, resting = host.accept(), host.accept()
+    idle.close()
+    pool.clear()
+    assert resting.recv(1) == b""
+    lease.close()
+    assert lent.recv(1) == b""
+    with pool.acquire():
+        host.accept()
+    assert pool.stats().idle == 1
+
+
+# -- limits
+
+
+def test_a_full_pool_lends_what_comes_back(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, max_size=2)
+    leases = [pool.acquire(), pool.acquire()]
+    waiting = Call(pool.acquire, LONG).sleeping()
+    port = port_of(leases[0])
+    leases[0].close()
+    with quick():
+        lease = waiting.result()
+    assert port_of(lease) == port
+    lease.close()
+    leases[1].close()
+    assert pool.stats().created == 2
+
+
+def test_E15_waiting_in_vain(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, max_size=1, timeout=SHORT)
+    with pool.acquire():
+        for wait in (pool.acquire, lambda: pool.acquire(SHORT)):
+            with takes(SHORT), pytest.raises(gtcp.PoolTimeout, match="max_size 1, in use 1") as error:
+                wait()
+            assert isinstance(error.value, TimeoutError)
+        with quick(), pytest.raises(gtcp.PoolTimeout):
+            pool.acquire(0)
+    with quick():
+        pool.acquire(0).close()
+
+
+def test_E13_many_threads_and_few_connections(serve: Serve, make_pool: MakePool) -> None:
+    pool = make_pool(address_of(serve(echo)), max_size=4)
+
+    def use(number: int) -> None:
+        for i in range(10):
+            with pool.acquire(LONG) as conn:
+                question = f"{number} {i}".encode()
+                assert conn.send_recv(question, len(question), timeout=LONG) == question
+
+    for call in [Call(use, number) for number in range(32)]:
+        call.result()
+    stats = pool.stats()
+    assert stats.created <= 4
+    assert (stats.acquired, stats.in_use, stats.waiting) == (320, 0, 0)
+
+
+def test_A1_a_failed_dial_takes_no_place(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(f"127.0.0.1:{gtcp.get_free_port()}", max_size=1)
+    for _ in range(3):
+        with quick(), pytest.raises(gtcp.RefusedError):
+            pool.acquire(LONG)
+    stats = pool.stats()
+    assert (stats.failed, stats.created, stats.in_use, stats.connecting) == (3, 0, 0, 0)
+
+
+# -- options
+
+
+def test_the_shared_pool_of_an_address(host: Host) -> None:
+    with gtcp.get_pool(host.address, max_size=3) as pool:
+        name, _, port = host.address.partition(":")
+        assert gtcp.get_pool(host.address) is pool
+        assert gtcp.get_pool((name, int(port))) is pool
+        assert gtcp.get_pool(gtcp.Address(name, int(port)), max_size=3) is pool
+        with pytest.raises(ValueError, match=r"exists with max_size=3, not 4"):
+            gtcp.get_pool(host.address, max_size=4)
+        with pytest.raises(ValueError, match=r"exists with check=its default, not False"):
+            gtcp.get_pool(host.address, check=False)
+
+
+def test_names_of_hosts_are_compared_without_case() -> None:
+    with gtcp.get_pool("LocalHost:80") as pool:
+        assert gtcp.get_pool("localhost:80") is pool
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"max_size": 0}, ValueError),
+        ({"max_size": -1}, ValueError),
+        ({"max_size": True}, TypeError),
+        ({"max_size": 1.5}, TypeError),
+        ({"max_idle": -1}, ValueError),
+        ({"max_waiting": -1}, ValueError),
+        ({"max_uses": 0}, ValueError),
+        ({"timeout": -1}, ValueError),
+        ({"timeout": "1"}, TypeError),
+        ({"ttl": -1}, ValueError),
+        ({"ttl": float("nan")}, ValueError),
+        ({"max_lifetime": -1}, ValueError),
+        ({"max_lifetime": True}, TypeError),
+        ({"lifetime_jitter": 1.5}, ValueError),
+        ({"connect_timeout": -1}, ValueError),
+        ({"order": "random"}, ValueError),
+        ({"size": 1}, TypeError),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("make", [gtcp.Pool, gtcp.get_pool], ids=["Pool", "get_pool"])
+def test_bad_options(make: Callable[..., gtcp.Pool], options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        make("h:80", **options)
+    gtcp.get_pool("h:80").close()  # the failure left no half-made pool behind
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), True, "1"])
+def test_D4_bad_timeouts_of_acquire(host: Host, make_pool: MakePool, timeout: Any) -> None:
+    pool = make_pool(host.address)
+    with pytest.raises((ValueError, TypeError), match="timeout"):
+        pool.acquire(timeout)
+    assert host.nobody_came()
+    stats = pool.stats()
+    assert (stats.acquired, stats.in_use, stats.connecting) == (0, 0, 0)
+
+
+def test_repr_tells_address_and_numbers(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, max_size=5)
+    assert repr(pool).startswith(f"<gtcp.Pool {host.address} max_size 5, in use 0, idle 0")

@@ -1,0 +1,217 @@
+"""Reconnecting on a send: only when a reused connection was dead before a byte left (C3, E1)."""
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import gtcp
+from net.conftest import Host, MakePool
+from support.calls import Call
+from support.peers import frame, read, read_frame, reset
+from support.timing import LONG, SHORT, quick
+
+SENDS: dict[str, Callable[[gtcp.PoolConn], Any]] = {
+    "send": lambda lease: lease.send(b"hello"),
+    "send_pkg": lambda lease: lease.send_pkg(b"hello"),
+    "send_recv": lambda lease: lease.send_recv(b"hello", 5, timeout=LONG),
+    "send_recv_pkg": lambda lease: lease.send_recv_pkg(b"hello", timeout=LONG),
+}
+
+
+def stale_lease(pool: gtcp.Pool, host: Host) -> gtcp.PoolConn:
+    """A lease of a reused connection that the peer has reset after the look at checkout."""
+    pool.acquire().close()
+    lease = pool.acquire()
+    reset(host.accept())
+    return lease
+
+
+@pytest.mark.parametrize("name", SENDS)
+def test_a_send_moves_to_a_new_connection(host: Host, make_pool: MakePool, name: str) -> None:
+    pool = make_pool(host.address)
+    lease = stale_lease(pool, host)
+    old = lease.local_addr()
+    sending = Call(SENDS[name], lease)
+    far = host.accept()
+    if name.startswith("send_recv"):
+        far.sendall(frame(b"reply") if name == "send_recv_pkg" else b"reply")
+        assert sending.result() == b"reply"
+    sending.result()
+    assert lease.local_addr() != old
+    assert read(far, 7 if name.endswith("pkg") else 5).endswith(b"hello")
+    lease.discard()
+    assert far.recv(1) == b""  # once and no more
+    stats = pool.stats()
+    assert stats.created - sum(stats.closed.values()) == stats.idle + stats.in_use == 0
+
+
+def test_the_new_connection_goes_back_into_the_pool(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    lease = stale_lease(pool, host)
+    lease.send_pkg(b"request")
+    far = host.accept()
+    far.sendall(frame(b"reply"))
+    assert lease.recv_pkg(timeout=LONG) == b"reply"
+    lease.close()
+    stats = pool.stats()
+    assert (stats.idle, stats.in_use, stats.created) == (1, 0, 2)
+
+
+def test_reconnecting_can_be_switched_off(host: Host, make_pool: MakePool) -> None:
+    lease = stale_lease(make_pool(host.address, reconnect=False), host)
+    with pytest.raises((gtcp.ResetError, gtcp.PipeError)) as error:
+        lease.send(b"hello")
+    assert error.value.sent == 0
+    lease.close()
+    assert host.nobody_came()
+
+
+def test_a_fresh_connection_is_not_replaced(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    lease = pool.acquire()
+    reset(host.accept())
+    with pytest.raises((gtcp.ResetError, gtcp.PipeError)):
+        lease.send(b"hello")
+    lease.close()
+    assert host.nobody_came()
+
+
+def test_nothing_is_replaced_after_a_reply(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    pool.acquire().close()
+    lease = pool.acquire()
+    far = host.accept()
+    far.sendall(b"reply")
+    assert lease.send_recv(b"request", 5, timeout=LONG) == b"reply"
+    read(far, 7)
+    reset(far)
+    with pytest.raises((gtcp.ResetError, gtcp.PipeError)):
+        lease.send(b"more")
+    lease.close()
+    assert host.nobody_came()
+
+
+def test_C3_nothing_is_replaced_once_a_byte_was_taken(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    pool.acquire().close()
+    lease = pool.acquire()
+    far = host.accept()
+    sending = Call(lease.send, bytes(64 << 20), timeout=LONG).sleeping()
+    reset(far)
+    with pytest.raises((gtcp.ResetError, gtcp.PipeError)) as error:
+        sending.result()
+    assert error.value.sent
+    lease.close()
+    assert host.nobody_came()
+
+
+def test_C3_nothing_is_replaced_for_a_receive(host: Host, make_pool: MakePool) -> None:
+    lease = stale_lease(make_pool(host.address), host)
+    with pytest.raises(gtcp.ResetError):
+        lease.recv(timeout=LONG)
+    with pytest.raises((gtcp.ResetError, gtcp.PipeError)):
+        lease.send(b"hello")  # the lease has failed already
+    lease.close()
+    assert host.nobody_came()
+
+
+def test_an_eof_instead_of_a_reply_is_the_callers(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    pool.acquire().close()
+    lease = pool.acquire()
+    host.accept().shutdown(socket.SHUT_WR)
+    with pytest.raises(gtcp.EOF):
+        lease.send_recv_pkg(b"hello", timeout=LONG)
+    lease.close()
+    assert host.nobody_came()
+
+
+class SlowPool(gtcp.Pool):
+    """A pool whose later dials wait for the test."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.dialling = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def _dial(self, deadline: float | None) -> Any:
+        self.dialling.set()
+        assert self.go_on.wait(LONG)
+        return super()._dial(deadline)
+
+
+def test_a_lease_closed_while_it_reconnects_stays_closed(host: Host) -> None:
+    with SlowPool(host.address) as pool:
+        lease = stale_lease(pool, host)
+        pool.dialling.clear()
+        pool.go_on.clear()
+        sending = Call(lease.send, b"hello")
+        assert pool.dialling.wait(LONG)
+        lease.close()
+        pool.go_on.set()
+        with pytest.raises(gtcp.ClosedError):
+            sending.result()
+        assert host.accept().recv(1) == b""
+        stats = pool.stats()
+        assert stats.created - sum(stats.closed.values()) == stats.idle + stats.in_use == 0
+
+
+def test_E14_a_slow_dial_holds_up_nobody_else(host: Host) -> None:
+    with SlowPool(host.address) as pool:
+        first = pool.acquire()
+        pool.dialling.clear()
+        pool.go_on.clear()
+        stuck = Call(pool.acquire)
+        assert pool.dialling.wait(LONG)
+        with quick():
+            first.close()
+            pool.acquire().close()
+            pool.stats()
+        pool.go_on.set()
+        stuck.result().close()
+
+
+def test_when_nobody_listens_any_more_the_send_says_so(make_pool: MakePool) -> None:
+    host = Host()
+    pool = make_pool(host.address)
+    lease = stale_lease(pool, host)
+    host.close()
+    with quick(), pytest.raises(gtcp.RefusedError):
+        lease.send_pkg(b"hello")
+    lease.close()
+    stats = pool.stats()
+    assert stats.created - sum(stats.closed.values()) == stats.idle + stats.in_use == 0
+
+
+def test_a_peer_that_resets_every_connection_ends_the_send(host: Host, make_pool: MakePool) -> None:
+    lease = stale_lease(make_pool(host.address), host)
+    stop = threading.Event()
+
+    def reset_all() -> None:
+        while not stop.is_set():
+            reset(host.accept())
+            stop.set()
+
+    resetting = Call(reset_all)
+
+    def send_until_it_fails() -> None:
+        for _ in range(10_000):
+            lease.send_pkg(b"hello", timeout=LONG)
+
+    with pytest.raises((gtcp.ResetError, gtcp.PipeError)):
+        send_until_it_fails()
+    resetting.result()
+    lease.close()
+    assert host.nobody_came()
+
+
+def test_D1_the_deadline_holds_for_the_new_connection_too(host: Host, make_pool: MakePool) -> None:
+    lease = stale_lease(make_pool(host.address), host)
+    with pytest.raises(gtcp.Timeout):
+        lease.send_recv_pkg(b"hello", timeout=SHORT)
+    assert read_frame(host.accept()) == b"hello"
+    lease.close()
