@@ -102,7 +102,7 @@ cdef class BaseConn:
         A lease whose connection went stale in the pool gets another one, if not a byte of the message left; what
         passes by itself is tried again as the retry policy says.
         """
-        if out != NULL and out.sent == 0 and out.size + out.header_size and self.reused and not self.answered \
+        if out != NULL and out.sent == 0 and out.size + out.header_size and self.reused and not self.answered and not self.owed \
                 and not self.failed and isinstance(error, SocketError) and self.home.renews:
             self.failed = True
             self.home.renew(self, deadline)
@@ -463,7 +463,7 @@ cdef class BaseConn:
         cdef Stream stream = self.open_stream()
         if stream.gathered is None:
             stream.gathered = ByteBuffer()
-        stream.gathering += change
+        stream.gathering = max(0, stream.gathering + change)
         return 0
 
     cdef int _stop_gathering(self, bint discard) except -1:
@@ -471,11 +471,16 @@ cdef class BaseConn:
         cdef Stream stream = self.stream
         stream.gathering = 0
         if not discard and not stream.closed and not stream.users:
-            try:
-                stream.flush(0)
-            except Exception:
-                self.failed = True
+            self._flush_now()
         stream.gathered.release()
+        return 0
+
+    cdef int _flush_now(self) except -1:
+        """Sends of what waits what can leave without waiting."""
+        try:
+            self.stream.flush(0)
+        except Exception:
+            self.failed = True
         return 0
 
     def _gather_sends(self):
@@ -562,9 +567,13 @@ cdef class Gathering:
         return self.conn
 
     def __exit__(self, kind, error, trace):
-        if not self.conn.closed:
-            self.conn._gather(-1)
+        if self.conn.closed:
+            return
+        self.conn._gather(-1)
+        if kind is None:
             self.conn.flush()
+        else:
+            self.conn._flush_now()      # the exception has priority over waiting
 
 
 @cython.final
