@@ -104,7 +104,7 @@ cdef class BaseConn:
         """
         cdef bint unsent = out != NULL and out.sent < out.header_size + out.size
         cdef bint failed = self.failed
-        if unsent and out.sent == 0 and self.reused and not self.answered \
+        if unsent and out.sent == 0 and self.reused and not self.answered and not self.owed \
                 and not self.failed and isinstance(error, SocketError) and self.home.renews:
             self.failed = True
             self.home.renew(self, deadline)
@@ -468,7 +468,7 @@ cdef class BaseConn:
         cdef Stream stream = self.open_stream()
         if stream.gathered is None:
             stream.gathered = ByteBuffer()
-        stream.gathering += change
+        stream.gathering = max(0, stream.gathering + change)
         return 0
 
     cdef int _stop_gathering(self, bint discard) except -1:
@@ -476,11 +476,16 @@ cdef class BaseConn:
         cdef Stream stream = self.stream
         stream.gathering = 0
         if not discard and not stream.closed and not stream.users:
-            try:
-                stream.flush(0)
-            except Exception:
-                self.failed = True
+            self._flush_now()
         stream.gathered.release()
+        return 0
+
+    cdef int _flush_now(self) except -1:
+        """Sends of what waits what can leave without waiting."""
+        try:
+            self.stream.flush(0)
+        except Exception:
+            self.failed = True
         return 0
 
     def _gather_sends(self):
@@ -567,9 +572,13 @@ cdef class Gathering:
         return self.conn
 
     def __exit__(self, kind, error, trace):
-        if not self.conn.closed:
-            self.conn._gather(-1)
+        if self.conn.closed:
+            return
+        self.conn._gather(-1)
+        if kind is None:
             self.conn.flush()
+        else:
+            self.conn._flush_now()      # the exception has priority over waiting
 
 
 @cython.final

@@ -84,4 +84,5 @@ def to_deadline(timeout):
 
 def remaining(deadline):
     """Seconds until the `time.monotonic()` moment, not below 0; None for no limit."""
-    return None if deadline is None else left(moment_of(deadline)) / 1e9
+    cdef int64_t moment = moment_of(deadline)
+    return None if moment == NEVER else left(moment) / 1e9

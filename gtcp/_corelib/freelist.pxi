@@ -59,6 +59,7 @@ cdef class FreeList:
         self.look = self.renews = True
         self.waiting = ParkerQueue()
         self.generation = posix.generation
+        self.closed = True              # until it is configured
 
     # -- the list
 

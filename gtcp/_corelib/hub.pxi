@@ -46,7 +46,15 @@ cdef class Fiber:
         self.deadline = NEVER
         self.done = Signal()
 
+    def __init__(self):
+        raise TypeError("greenlets are made by spawn")
+
+    def __class_getitem__(cls, item):
+        return cls
+
     def _run(self):
+        if self.function is None:
+            raise RuntimeError("the greenlet has run already")
         try:
             self.result = self.function(*self.arguments)
         except BaseException as error:
@@ -68,7 +76,7 @@ cdef class Fiber:
 
     def kill(self):
         """Raises GreenletExit in the function where it waits next, or now if it waits already. From any thread."""
-        if not self.done.is_set:
+        if not self.done.is_set and self.hub is not None:
             self.hub.throw_in(self, greenlet_exit()())
 
     @property
@@ -135,6 +143,8 @@ cdef class Hub(Way):
 
     def __init__(self, log=None):
         cdef int error
+        if self.poller >= 0:
+            raise RuntimeError("the hub has been made already")
         try:
             greenlet.load()
         except (ImportError, AttributeError) as missing:
@@ -163,6 +173,10 @@ cdef class Hub(Way):
 
     def run(self, Fiber root=None):
         """Runs greenlets until `root` has ended, or without one until `stop`; those left get GreenletExit."""
+        if self.poller < 0:
+            raise RuntimeError("the hub has not been made")
+        if root is not None and root.hub is not self:
+            raise ValueError("the greenlet belongs to another hub")
         if way.get() != NULL:
             raise RuntimeError("this thread runs greenlets already")
         self.thread = pythread.PyThread_get_thread_ident()
@@ -193,7 +207,7 @@ cdef class Hub(Way):
 
     def spawn(self, function, *arguments):
         """Runs `function(*arguments)` as a greenlet. From any thread."""
-        cdef Fiber fiber = Fiber()
+        cdef Fiber fiber = Fiber.__new__(Fiber)
         if self.stopping:
             raise RuntimeError("the hub has been stopped")
         fiber.hub = self
@@ -346,7 +360,10 @@ cdef class Hub(Way):
         return <size_t><PyObject*>self.current if self.current is not None else <size_t>self.thread
 
     cdef Parker parker(self):
-        cdef FiberParker parker = FiberParker()
+        cdef FiberParker parker
+        if self.current is None:
+            raise RuntimeError("only a greenlet of this hub can wait here")
+        parker = FiberParker()
         parker.fiber = self.current
         return parker
 

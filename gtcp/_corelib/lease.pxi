@@ -105,6 +105,7 @@ cdef class BasePool(FreeList):
         self.closed_for[<int>PEER] += 1
         self.created += 1
         stream.uses = 1
+        stream.gathered, stream.gathering = stale.gathered, stale.gathering
         lease.stream = stream
         return 0
 
@@ -159,6 +160,7 @@ cdef class BasePool(FreeList):
                    bint fifo, bint look, bint renews, bint one_way):
         """Options that have been checked; None for no limit, seconds for times."""
         self.lease_type = lease_type
+        self.closed = False
         self.max_size = PY_SSIZE_T_MAX if max_size is None else max_size
         self.max_idle = PY_SSIZE_T_MAX if max_idle is None else max_idle
         self.max_waiting = PY_SSIZE_T_MAX if max_waiting is None else max_waiting
@@ -171,7 +173,7 @@ cdef class BasePool(FreeList):
         self.one_way = one_way
 
     def _reap(self, bint everything=False):
-        """Closes what is idle for too long (or all that is idle); answers the next moment to look, or None."""
+        """Closes what is idle for too long (or all that is idle) and sets the alarm for the next time."""
         cdef Stream stream
         cdef int64_t next_ = NEVER
         if self.generation != posix.generation:

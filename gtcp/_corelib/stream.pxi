@@ -634,7 +634,9 @@ cdef class Stream:
         if self.users == 0:
             self._release()
         elif self.generation == posix.generation:
-            posix.shutdown(self.fd, posix.SHUT_RDWR)
+            # This wakes the sleepers. The other direction's goodbye would keep a reset from being one, but a sleeping
+            # sender hears of nothing else.
+            posix.shutdown(self.fd, posix.SHUT_RD if reset and not self.sending.owner else posix.SHUT_RDWR)
             self.sending.wake_all()
             self.exchanging.wake_all()
         return 0

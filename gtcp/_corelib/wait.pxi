@@ -321,7 +321,9 @@ cdef bint pause_within(int64_t duration, int64_t deadline) except -1:
     """Sleeps for so many nanoseconds, or not at all (False) when the deadline would pass meanwhile."""
     cdef int64_t now = posix.now()
     if duration >= deadline - now:
-        return False
+        if deadline != NEVER:
+            return False
+        now = NEVER - duration      # for ever
     new_parker().park(now + duration)
     return True
 

@@ -11,7 +11,7 @@ import gtcp
 from contract.makers import Maker
 from contract.operations import EXCHANGES, RECEIVES, SENDS
 from support.peers import frame, read_frame
-from support.timing import LONG, SHORT, quick
+from support.timing import LONG, SHORT
 
 Use = Callable[[gtcp.Conn], Any]
 Wrong = tuple[Use, type[Exception]]
@@ -138,7 +138,7 @@ def test_B20_wrong_arguments(make_conn: Maker, name: str) -> None:
     conn, far = make_conn()
     far.sendall(frame(b"waiting"))
     conn.set_deadline(time.monotonic() + SHORT)  # should the argument be taken after all
-    with quick(), pytest.raises(error):
+    with pytest.raises(error):
         use(conn)
     conn.set_deadline(None)
     check_is_as_before(conn, far)
@@ -149,7 +149,7 @@ def test_D4_wrong_timeouts(make_conn: Maker, name: str) -> None:
     conn, far = make_conn()
     far.sendall(frame(b"waiting"))
     for timeout, error in BAD_TIMEOUTS:
-        with quick(), pytest.raises(error, match="timeout"):
+        with pytest.raises(error, match="timeout"):
             WITH_TIMEOUT[name](conn, timeout)
     check_is_as_before(conn, far)
 

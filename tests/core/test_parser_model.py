@@ -115,4 +115,4 @@ class Parsing(RuleBasedStateMachine):
 
 
 TestParsing = Parsing.TestCase
-TestParsing.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestParsing.settings = settings(stateful_step_count=40)
