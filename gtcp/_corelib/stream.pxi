@@ -669,10 +669,14 @@ cdef class Stream:
         cdef Room room
         cdef char byte
         cdef Py_ssize_t n
+        if self.receiver:
+            return -posix.EAGAIN        # somebody is reading these records just now
         start_wait(&wait, 0)
         room.where, room.size, room.more = &byte, 1, 0
         try:
             n = self._recv_tls(&room, &wait)
+            if n > 0:
+                self.parser.put_back(&byte, n)
         except Exception:
             return 0
         return <int>n
