@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, of_socket, parse
-from gtcp._dial import connect, tune
+from gtcp._dial import LOCALHOST, connect, tune
 from gtcp._options import PkgOption, Retry
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Conn(_core.BaseConn):
             from gtcp import _tls
 
             try:
-                _tls.connect(self, context, server_hostname or address.host, deadline)
+                _tls.connect(self, context, server_hostname or address.host or LOCALHOST, deadline)
             except BaseException:
                 self.close()
                 raise
@@ -93,25 +93,17 @@ class Conn(_core.BaseConn):
         Raises BrokenError when plain bytes have arrived already: they could be an attacker's. TLSError or Timeout when
         the handshake fails; the connection can only be closed then.
         """
-        context = tls_context(tls, server_hostname)
-        if context is None:
-            raise TypeError("tls must be an ssl.SSLContext or True")
         from gtcp import _tls
 
         deadline = _core.to_deadline(timeout)
         if server_side:
-            _tls.accept(self, context, deadline)
+            _tls.accept(self, _tls.server_context(tls), deadline)
         else:
-            _tls.connect(self, context, server_hostname or self.remote_addr().host, deadline)
+            _tls.connect(self, _tls.client_context(tls), server_hostname or self.remote_addr().host, deadline)
 
     def tls_info(self) -> TLSInfo | None:
         """Version, cipher, ALPN protocol and the peer's certificate; None for plain TCP."""
-        session = self._tls_session
-        if session is None:
-            return None
-        from gtcp import _tls
-
-        return _tls.info(session)
+        return self._ask_tls(_describe_tls)
 
     def _take_socket(self, sock: socket.socket) -> None:
         local, remote = names_of(sock)
@@ -175,6 +167,12 @@ class Conn(_core.BaseConn):
         if self.closed:
             return f"<{type(self).__module__}.{type(self).__qualname__} closed>"
         return f"<{type(self).__module__}.{type(self).__qualname__} {self.local_addr()} -> {self.remote_addr()}>"
+
+
+def _describe_tls(session: ssl.SSLObject) -> TLSInfo:
+    from gtcp import _tls
+
+    return _tls.info(session)
 
 
 def names_of(sock: socket.socket) -> tuple[object, object]:

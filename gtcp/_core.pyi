@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from socket import socket
 from ssl import MemoryBIO, SSLObject
 from types import TracebackType
-from typing import Final, Generic, NoReturn, TypedDict, TypeVar, final, overload, type_check_only
+from typing import Any, Final, Generic, NoReturn, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import Buffer, Self, TypeVarTuple, Unpack, disjoint_base
 
@@ -29,6 +29,7 @@ __all__ = [
     "Hub",
     "Parser",
     "Signal",
+    "Tls",
     "UnitIterator",
     "alarm",
     "current_hub",
@@ -264,17 +265,30 @@ class BaseConn:
     def _leak(self) -> None:
         """Ends a lease that nobody holds any more."""
 
-    @property
-    def _tls_session(self) -> SSLObject | None: ...
+    def _ask_tls(self, question: Callable[[SSLObject], _T]) -> _T | None:
+        """`question(session)`, None for plain TCP."""
+
     def _start_tls(
         self,
         session: SSLObject,
+        calls: tuple[Callable[..., Any], Callable[..., Any], Callable[[], object], Callable[[], object]],
         incoming: MemoryBIO,
         outgoing: MemoryBIO,
         translate: Callable[[BaseException], BaseException | None],
         deadline: float | None,
-    ) -> None:
-        """TLS from the next byte on. `translate` answers None for "more records are needed"."""
+    ) -> Tls:
+        """TLS from the next byte on.
+
+        `calls` are the session's read, write, do_handshake and unwrap. `translate` answers None for "more records are
+        needed" and EOF for the peer's goodbye.
+        """
+
+@final
+class Tls:
+    """One end of a TLS session."""
+
+    def ask(self, question: Callable[[SSLObject], _T]) -> _T:
+        """`question(session)`, while nobody else uses the session."""
 
 @final
 class UnitIterator:

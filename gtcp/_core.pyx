@@ -11,7 +11,8 @@ include "_corelib/wait.pxi"         # the one place that waits, and turns for th
 include "_corelib/hub.pxi"          # waiting as a greenlet
 include "_corelib/operation.pxi"    # what one call wants
 include "_corelib/tls.pxi"          # records on one side, plaintext on the other; knows no socket
-include "_corelib/stream.pxi"       # the socket, and every operation as a step
+include "_corelib/transport.pxi"    # the socket, plain or through TLS
+include "_corelib/stream.pxi"       # every operation as a step, and the calls that block
 include "_corelib/freelist.pxi"     # the pool's accounting
 include "_corelib/alarm.pxi"        # when somebody has to look after idle connections
 include "_corelib/arguments.pxi"    # what callers hand in, checked before a byte moves

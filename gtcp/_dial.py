@@ -17,6 +17,8 @@ from gtcp._errors import BY_ERRNO, Error, RefusedError, ResolveError, SocketErro
 ATTEMPT_DELAY = 0.25
 # Go's default: a silent peer is noticed although nobody sends.
 KEEPALIVE = 15
+# What an address without a host means to those who dial.
+LOCALHOST = "127.0.0.1"
 
 Target = tuple[int, int, int, tuple[object, ...]]
 """What one attempt needs: family, type, protocol, address."""
@@ -162,7 +164,7 @@ def tune(sock: socket.socket) -> None:
 
 def resolve(address: Address, deadline: float | None) -> list[Target]:
     """The targets of an address, IPv6 and IPv4 taking turns. A name is looked up without holding up the deadline."""
-    host = address.host or "127.0.0.1"
+    host = address.host or LOCALHOST
     try:
         return _lookup(host, address.port, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
     except socket.gaierror:

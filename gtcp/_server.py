@@ -101,12 +101,10 @@ class Server:
         self._handler = handler
 
     def set_tls_config(self, config: ssl.SSLContext) -> None:
-        """TLS by this server-side context for the connections accepted from now on. TypeError for anything else."""
-        import ssl
+        """TLS by this context for the connections accepted from now on. TypeError or ValueError for anything else."""
+        from gtcp import _tls
 
-        if not isinstance(config, ssl.SSLContext):
-            raise TypeError(f"config must be an ssl.SSLContext, not {type(config).__name__}")
-        self._tls, self._tls_files = config, None
+        self._tls, self._tls_files = _tls.server_context(config), None
 
     def set_tls_key_crt(self, crt_file: str | PathLike[str], key_file: str | PathLike[str]) -> None:
         """TLS with a certificate and its key, PEM files, for the connections accepted from now on.
@@ -177,7 +175,7 @@ class Server:
         with self._lock:
             connections = list(self._connections)
         for conn in connections:
-            conn.close()
+            conn._discard()  # which, unlike close, waits for nobody's goodbye
         self._workers.close()
         self._stopped.set()
         _unregister(self)

@@ -9,12 +9,7 @@ from os import PathLike
 from typing import Any
 
 from gtcp import _core
-from gtcp._errors import Error
-
-# A context's last sessions by peer, to resume them: kept on the context, so they live and die with it.
-_SESSIONS = "_gtcp_sessions"
-_MAX_SESSIONS = 32
-
+from gtcp._errors import EOF, Error
 
 class TLSError(Error, ssl.SSLError):
     """TLS failed: no agreement in the handshake, a damaged record. The connection can only be closed."""
@@ -52,6 +47,17 @@ def client_context(tls: object) -> ssl.SSLContext:
         return _default_context()
     if not isinstance(tls, ssl.SSLContext):
         raise TypeError(f"tls must be an ssl.SSLContext or True, not {type(tls).__name__}")
+    if tls.protocol == ssl.PROTOCOL_TLS_SERVER:
+        raise ValueError("tls must be a context for clients, not one made for servers")
+    return tls
+
+
+def server_context(tls: object) -> ssl.SSLContext:
+    """The context of a server, which only the user can make."""
+    if not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"a server's TLS configuration must be an ssl.SSLContext, not {type(tls).__name__}")
+    if tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError("a server's TLS configuration must be a context for servers, not one made for clients")
     return tls
 
 
@@ -94,27 +100,50 @@ def _no_password() -> bytes:
     raise TLSError("the key file is encrypted; load it into an ssl.SSLContext yourself")
 
 
+# -- handshakes
+
+# The last session with each peer, to be resumed: the fewest bytes and cycles that a new connection can cost. A session
+# keeps its context alive, so they are few, and stored here: on the context they would be a cycle.
+_sessions: dict[tuple[object, ...], _core.Tls] = {}
+_MAX_SESSIONS = 32
+
+
 def connect(conn: _core.BaseConn, context: ssl.SSLContext, host: str, deadline: float | None) -> None:
     """The client's side of the handshake, resuming the last session with this peer if there is one."""
-    peer = (host, conn._names()[1])
-    sessions: dict[object, ssl.SSLObject] = context.__dict__.setdefault(_SESSIONS, {})
-    last = sessions.pop(peer, None)
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = context.wrap_bio(
-        incoming, outgoing, server_hostname=host or None, session=None if last is None else last.session
-    )
-    conn._start_tls(session, incoming, outgoing, translate, deadline)
-    # The session itself comes later, in a ticket; until then the object that will have it is remembered.
-    sessions[peer] = session
-    while len(sessions) > _MAX_SESSIONS:
-        sessions.pop(next(iter(sessions)), None)
+    # A session that nobody verified serves only those who do not ask for it.
+    peer = (context, context.verify_mode, context.check_hostname, host, conn._names()[1])
+    last = _sessions.pop(peer, None)
+    # TLS 1.3 sends tickets after the handshake, so the session is asked for only now.
+    session = None if last is None else last.ask(_session_of)
+    _sessions[peer] = _agree(conn, context, deadline, server_hostname=host or None, session=session)
+    while len(_sessions) > _MAX_SESSIONS:
+        _sessions.pop(next(iter(_sessions)), None)
 
 
 def accept(conn: _core.BaseConn, context: ssl.SSLContext, deadline: float | None) -> None:
     """The server's side of the handshake."""
+    _agree(conn, context, deadline, server_side=True)
+
+
+def _agree(conn: _core.BaseConn, context: ssl.SSLContext, deadline: float | None, **how: Any) -> _core.Tls:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = context.wrap_bio(incoming, outgoing, server_side=True)
-    conn._start_tls(session, incoming, outgoing, translate, deadline)
+    try:
+        session = context.wrap_bio(incoming, outgoing, **how)
+    except ssl.SSLError as error:
+        raise translate(error) or error from None
+    return conn._start_tls(session, _calls_of(session), incoming, outgoing, translate, deadline)
+
+
+def _calls_of(session: ssl.SSLObject) -> tuple[Any, Any, Any, Any]:
+    """What the core calls. The methods of a plain SSLObject only pass on to another object, so that one is called."""
+    inner = getattr(session, "_sslobj", None)
+    if type(session) is ssl.SSLObject and hasattr(inner, "shutdown"):
+        return inner.read, inner.write, inner.do_handshake, inner.shutdown
+    return session.read, session.write, session.do_handshake, session.unwrap
+
+
+def _session_of(session: ssl.SSLObject) -> ssl.SSLSession | None:
+    return session.session
 
 
 def info(session: ssl.SSLObject) -> TLSInfo:
@@ -130,15 +159,17 @@ def info(session: ssl.SSLObject) -> TLSInfo:
 
 
 def translate(error: BaseException) -> BaseException | None:
-    """The exception to raise for one of the ssl module; None when OpenSSL just needs more records."""
+    """The exception to raise for one of the ssl module; None when OpenSSL just needs more records, EOF at the goodbye."""
     if isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):
         return None
     if isinstance(error, TLSError) or not isinstance(error, ssl.SSLError):
         return error
+    if isinstance(error, ssl.SSLZeroReturnError):
+        return EOF()
     kind = TLSError
     if isinstance(error, ssl.SSLCertVerificationError):
         kind = CertificateError
-    elif isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+    elif isinstance(error, ssl.SSLEOFError):
         kind = TruncatedError
     translated = kind(*error.args)
     for name in ("library", "reason", "verify_code", "verify_message"):

@@ -179,6 +179,7 @@ cdef class Pipeline:
         """True when every request has its reply, or False with wait.events set."""
         cdef Outbox outbox = self.outbox
         cdef bint sent
+        cdef int wanted                 # what sending waits for
         while True:
             self.under_way -= stream.parser.take_all(unit, self.replies, self.under_way)
             if not outbox.leaving():
@@ -186,6 +187,7 @@ cdef class Pipeline:
             if self.under_way == 0:
                 return True
             sent = stream.send_step(&outbox.out, wait)
+            wanted = 0 if sent else wait.events
             if sent and self.under_way <= self.window // 2 and outbox.following < PyTuple_GET_SIZE(outbox.packages):
                 continue            # room for more requests: they leave before the replies are waited for
             if stream.end != OPEN:
@@ -193,8 +195,7 @@ cdef class Pipeline:
             # A thread may sleep in the read only while it has nothing to send.
             wait.sleep = wait.blocking and sent
             if not stream.read_step(unit, wait):
-                if not sent:
-                    wait.events = posix.POLLIN | posix.POLLOUT
+                wait.events |= wanted
                 return False
 
 

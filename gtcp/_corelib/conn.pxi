@@ -409,13 +409,13 @@ cdef class BaseConn:
         cdef int said
         if self.stream is None or self.stream.closed or self.stream.broken is not None:
             return False
-        said = self.stream.quiet()
+        said = self.stream.says()
         return said > 0 or said == -posix.EAGAIN
 
     @property
     def buffered(self):
         """Bytes that have been received and not yet been taken."""
-        return 0 if self.stream is None else self.stream.parser.pending()
+        return 0 if self.stream is None else self.stream.unread()
 
     # -- the end
 
@@ -440,9 +440,17 @@ cdef class BaseConn:
         if self.stream.gathering:
             self._stop_gathering(discard)
         if self.home is None:
-            self.stream.farewell(0 if discard else FAREWELL)
+            if self.stream.tls is not None and not discard:
+                return self._close_politely(self.stream)
             return self.stream.close()
         return self.home.take_back(self, discard)
+
+    cdef int _close_politely(self, Stream stream) except -1:
+        try:
+            stream.farewell(FAREWELL)
+        finally:
+            stream.close()
+        return 0
 
     def __enter__(self):
         return self
@@ -451,14 +459,20 @@ cdef class BaseConn:
         self._end(kind is not None)
 
     def close_write(self):
-        """Tells the peer that nothing more comes; receiving goes on. ClosedError after close."""
+        """Tells the peer that nothing more comes; receiving goes on. ClosedError after close.
+
+        With TLS the peer is told so in a record. Timeout when not even that can leave within 100 ms; the call can be
+        repeated.
+        """
         cdef Stream stream = self.open_stream()
         cdef int error
         self.failed = True              # a lease cannot go back with half a connection
         stream.enter()
-        stream.farewell_half()
-        error = posix.shutdown(stream.fd, posix.SHUT_WR)
-        stream.leave()
+        try:
+            stream.farewell_half(FAREWELL)
+            error = posix.shutdown(stream.fd, posix.SHUT_WR)
+        finally:
+            stream.leave()
         if error < 0:
             raise socket_error(error)
 
@@ -504,7 +518,7 @@ cdef class BaseConn:
         self._check_new()
         self.stream = adopt(sock, local, remote)
 
-    def _start_tls(self, session, incoming, outgoing, translate, deadline):
+    def _start_tls(self, session, calls, incoming, outgoing, translate, deadline):
         """TLS from the next byte on: agrees with the peer until `deadline`. The connection is broken if that fails."""
         cdef Stream stream = self.open_stream()
         if stream.tls is not None:
@@ -513,14 +527,18 @@ cdef class BaseConn:
             raise ConcurrencyError("the connection is in use")
         if stream.parser.pending():
             raise BrokenError(f"{stream.parser.pending()} plain bytes have arrived already")
-        stream.tls = Tls(session, incoming, outgoing, translate)
+        self.failed = True              # a plain pool does not get it back
+        stream.tls = Tls(session, calls, incoming, outgoing, translate)
         stream.handshake(moment_of(deadline))
+        return stream.tls
 
-    @property
-    def _tls_session(self):
-        """The ssl.SSLObject; None for plain TCP."""
+    def _ask_tls(self, question):
+        """`question(session)` of the ssl.SSLObject; None for plain TCP."""
         cdef Stream stream = self.open_stream()
-        return None if stream.tls is None else stream.tls.session
+        if stream.tls is None:
+            return None
+        stream.check_process()
+        return stream.tls.ask(question)
 
     def _names(self):
         """(local, remote) address as the socket module gives them."""

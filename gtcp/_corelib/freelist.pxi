@@ -96,12 +96,16 @@ cdef class FreeList:
                 return None
             self._unlink(stream)
             self.in_use += 1
-            reason = self.unfit(stream, now)
+            try:
+                reason = self.unfit(stream, now)
+            except:
+                self.retire(stream, ERROR)      # a signal's exception
+                raise
             if reason == REASONS:
                 return stream
             self.retire(stream, reason)
 
-    cdef Reason unfit(self, Stream stream, int64_t now) noexcept:
+    cdef Reason unfit(self, Stream stream, int64_t now) except? LEAKED:
         """Why an idle connection must not be used again; REASONS when it may be."""
         cdef int said
         if now - stream.idle_since >= self.ttl:
@@ -109,7 +113,7 @@ cdef class FreeList:
         if now >= stream.expires_at:
             return LIFETIME
         if self.look:
-            said = stream.quiet()
+            said = stream.says()
             if said >= 0:
                 return PEER if said == 0 else DIRTY
             if said != -posix.EAGAIN:

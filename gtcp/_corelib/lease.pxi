@@ -120,6 +120,10 @@ cdef class BasePool(FreeList):
         cdef Stream stream = lease.stream
         cdef int64_t now, moment
         cdef Reason reason
+        if stream.tls is not None and self.holds_plaintext(lease, stream):
+            lease.failed = True
+        if lease.stream is not stream:
+            return 0                    # another thread has ended it meanwhile
         lease.stream = None
         if stream.generation != posix.generation:
             return stream.close()       # the parent's: let go, and in no book of this process
@@ -134,6 +138,12 @@ cdef class BasePool(FreeList):
         if self.idle and moment < the_alarm.at and not the_alarm.advance(moment):
             self._watch()
         return 0
+
+    cdef bint holds_plaintext(self, BaseConn lease, Stream stream) except -1:
+        """TLS has bytes inside that nobody took."""
+        if lease.failed or stream.closed or stream.broken is not None or stream.generation != posix.generation:
+            return False
+        return stream.tls.unread() > 0
 
     cdef Reason verdict(self, BaseConn lease, Stream stream) noexcept:
         """Why a connection must not serve another lease; REASONS when it may."""

@@ -6,7 +6,7 @@ POLLOUT = posix.POLLOUT
 
 # What _core.pyi promises; the classes of the parts are visible too, but nobody's business.
 __all__ = [
-    "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "BaseConn", "BasePool", "Fiber", "Hub", "Parser", "Signal",
+    "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "BaseConn", "BasePool", "Fiber", "Hub", "Parser", "Signal", "Tls",
     "UnitIterator", "alarm", "current_hub", "remaining", "sleep", "to_deadline", "wait_any",
 ]
 

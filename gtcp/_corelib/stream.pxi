@@ -1,9 +1,8 @@
-# A connected socket and its operations. Every operation is a step that never has to block: it is done,
-# or it says what it waits for. The blocking calls at the end of this part are loops of step and wait.
+# A connection and its operations. Every operation is a step that never has to block: it is done, or it
+# says what it waits for. The blocking calls at the end of this part are loops of step and wait.
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from _socket import socket as raw_socket
@@ -12,44 +11,18 @@ cimport gtcp._corelib.posix as posix
 
 cdef object detach_socket = raw_socket.detach
 
-cdef enum StreamEnd:
-    OPEN = 0
-    PEER_CLOSED = 1             # a negative value is the -errno that ended the stream
-
 cdef enum:
-    # Sends at least this large are worth the GIL's release: other threads run while the kernel copies.
-    LONG_SEND = 32768
     # Gathered sends leave when there are more bytes than this.
     GATHERED = 65536
 
 
 @cython.final
-cdef class Stream:
-    # The socket; -1 once it is closed or detached.
-    cdef int fd
-    # Closed by this side. The descriptor itself lives until the last call in progress has left, so its
-    # number cannot become somebody else's under a sleeping thread.
-    cdef bint closed
-    cdef int users
-    # The process that opened it, as a count of forks: another one never shuts it down.
-    cdef unsigned long generation
-    # How the peer's bytes ended: OPEN, PEER_CLOSED or -errno; and why the stream lost step, or None.
-    cdef Py_ssize_t end
-    cdef str broken
-
+cdef class Stream(Transport):
     cdef Parser parser
-    cdef Tls tls                    # None for plain TCP
-    cdef Turn sending
     cdef Turn exchanging
-    cdef size_t receiver            # who() receives, 0 for nobody
-    # The SO_RCVTIMEO in force, 0 for none.
-    cdef int64_t receive_timeout
     # Sends that wait to leave together; None unless the user asked for that, which may be nested.
     cdef ByteBuffer gathered
     cdef int gathering
-    # Who keeps an eye on the socket between waits, and what was seen; None while nobody does.
-    cdef Way watcher
-    cdef Watch watch
 
     # For the pool: neighbours in the free list, moments in nanoseconds, leases so far.
     cdef Stream newer
@@ -64,16 +37,9 @@ cdef class Stream:
     cdef object remote
 
     def __cinit__(self):
-        self.fd = -1
-        self.generation = posix.generation
         self.expires_at = NEVER
         self.parser = Parser()
-        self.sending = Turn()
         self.exchanging = Turn()
-
-    def __dealloc__(self):
-        if self.fd >= 0:
-            posix.close(self.fd)
 
     # -- steps: never block unless wait.sleep says that the thread may
 
@@ -109,11 +75,7 @@ cdef class Stream:
         n = self._recv(&room, wait) if self.tls is None else self._recv_tls(&room, wait)
         if n > 0:
             parser.fill(unit, n, &room)
-            if n < room.size + room.more and self.watch is not None:
-                self.watch.drained = not self.watch.ended
         elif n == -posix.EAGAIN:
-            if self.watch is not None:
-                self.watch.drained = not self.watch.ended
             wait.events = posix.POLLIN if flushed else posix.POLLIN | posix.POLLOUT
             wait.until = min(wait.deadline, posix.now() + unit.gap) if bursting else wait.deadline
             parser.relax()
@@ -125,175 +87,6 @@ cdef class Stream:
             unit.final = True
         return True
 
-    cdef Py_ssize_t _recv(self, Room* room, Wait* wait) except? -1:
-        """One successful read: > 0 bytes, 0 at the peer's end, or -errno."""
-        cdef int fd = self.fd
-        cdef Py_ssize_t n
-        if self.watch is not None and self.watch.drained and wait.way != NULL:
-            return -posix.EAGAIN        # nothing has come since: no need to ask
-        while True:
-            if wait.sleep and self._arm(wait.deadline):
-                with nogil:
-                    if room.more:
-                        n = posix.recv_two(fd, room.where, room.size, room.then, room.more, 0)
-                    else:
-                        n = posix.recv(fd, room.where, room.size, 0)
-                if n == -posix.EAGAIN:
-                    wait.sleep = False
-            else:
-                if room.more:
-                    n = posix.recv_two(fd, room.where, room.size, room.then, room.more, posix.MSG_DONTWAIT)
-                else:
-                    n = posix.recv(fd, room.where, room.size, posix.MSG_DONTWAIT)
-            if n != -posix.EINTR:
-                return n
-            PyErr_CheckSignals()
-
-    cdef Py_ssize_t _recv_tls(self, Room* room, Wait* wait) except? -1:
-        """The same through TLS: as much plaintext as fits and has come, for a full read to mean what it does in TCP."""
-        cdef Tls tls = self.tls
-        cdef Room records
-        cdef Py_ssize_t n, got = 0
-        records.size, records.more = CIPHERTEXT, 0
-        while True:
-            try:
-                n = tls.read(room.where + got, room.size - got)
-            except:
-                if got and tls.fault is not None:
-                    return got          # what came before the failure; the next read raises it again
-                raise
-            if n > 0:
-                got += n
-                if got < room.size:
-                    continue
-            if got:
-                return got
-            if n == 0:
-                return 0
-            tls.flush(self.fd)          # answers to what has been read; what cannot leave now waits for the next send
-            records.where = tls.room()
-            n = self._recv(&records, wait)
-            if n < 0:
-                tls.relax()
-                return n
-            tls.feed(tls.block, n)
-
-    cdef bint _arm(self, int64_t deadline) noexcept:
-        """Lets a blocking recv sleep for most of the time left; False when it must not sleep at all.
-
-        The kernel's limit is the largest power of two below the time left, so it is seldom set anew;
-        what remains is waited for by poll, which is exact.
-        """
-        cdef int64_t limit = 0
-        if deadline != NEVER:
-            limit = posix.floor_power(deadline - posix.now() - 10 * posix.MILLISECOND)
-            if limit < 10 * posix.MILLISECOND:
-                return False
-        if limit != self.receive_timeout:
-            if posix.set_timeout(self.fd, posix.SO_RCVTIMEO, limit) < 0:
-                return False
-            self.receive_timeout = limit
-        return True
-
-    cdef bint send_step(self, Out* out, Wait* wait) except -1:
-        """True when all is with the kernel, or False with wait.events set."""
-        cdef int fd = self.fd
-        cdef Py_ssize_t total = out.header_size + out.size
-        cdef Py_ssize_t n
-        if self.tls is not None:
-            return self._send_tls(out, wait)
-        while out.sent < total:
-            if total - out.sent >= LONG_SEND:
-                with nogil:
-                    n = posix.send_framed(
-                        fd, out.header, out.header_size, out.data, out.size, out.sent, posix.MSG_DONTWAIT)
-            else:
-                n = posix.send_framed(
-                    fd, out.header, out.header_size, out.data, out.size, out.sent, posix.MSG_DONTWAIT)
-            if n >= 0:
-                out.sent += n
-                if out.sent == total:
-                    break
-                PyErr_CheckSignals()
-                n = -posix.EAGAIN if late(wait) else 0
-            if n == 0:
-                continue
-            if n == -posix.EAGAIN:
-                wait.events = posix.POLLOUT
-                wait.until = wait.deadline
-                return False
-            if n == -posix.EINTR:
-                PyErr_CheckSignals()
-            elif self.closed:
-                raise_closed()
-            else:
-                raise socket_error(n)
-        return True
-
-    cdef bint _send_tls(self, Out* out, Wait* wait) except -1:
-        """The same through TLS. What counts as sent are bytes in records; the next send flushes those that wait."""
-        cdef Py_ssize_t total = out.header_size + out.size
-        cdef Py_ssize_t n
-        while True:
-            n = self.tls.flush(self.fd)
-            if n == 0 and out.sent < total and late(wait):
-                n = -posix.EAGAIN
-            if n == 0:
-                if out.sent == total:
-                    return True
-                n = self.tls.write_framed(out)
-                if n > 0:
-                    out.sent += n
-                elif not self._feed_tls(wait):
-                    return False
-            elif n == -posix.EAGAIN:
-                wait.events = posix.POLLOUT
-                wait.until = wait.deadline
-                return False
-            elif n == -posix.EINTR:
-                PyErr_CheckSignals()
-            elif self.closed:
-                raise_closed()
-            else:
-                raise socket_error(n)
-
-    cdef bint _feed_tls(self, Wait* wait) except -1:
-        """One read of records that a handshake or a send needs: False with wait.events set when there are none."""
-        cdef char* block = <char*>malloc(CIPHERTEXT)    # a receiver may be asleep in a read into the other one
-        cdef Py_ssize_t n
-        if block == NULL:
-            raise MemoryError("no memory to receive TLS records")
-        try:
-            n = posix.recv(self.fd, block, CIPHERTEXT, posix.MSG_DONTWAIT)
-            if n >= 0:
-                self.tls.feed(block, n)
-        finally:
-            free(block)
-        if n >= 0 or n == -posix.EINTR:
-            PyErr_CheckSignals()
-            return True
-        if self.closed:
-            raise_closed()
-        if n != -posix.EAGAIN:
-            raise socket_error(n)
-        wait.events = posix.POLLIN
-        wait.until = wait.deadline
-        return False
-
-    cdef bint handshake_step(self, Wait* wait) except -1:
-        """True when both sides have agreed, or False with wait.events set."""
-        cdef Out nothing
-        cdef Py_ssize_t n
-        memset(&nothing, 0, sizeof(Out))
-        while True:
-            n = 0 if self.tls.established else self.tls.handshake()
-            if not self._send_tls(&nothing, wait):
-                return False
-            if n == 0:
-                return True
-            if not self._feed_tls(wait):
-                return False
-
     cdef int _raise_end(self, Unit* unit) except -1:
         if self.end < 0:
             raise socket_error(self.end)
@@ -303,35 +96,6 @@ cdef class Stream:
         raise EOF(f"EOF after {len(partial)} of {'?' if expected is None else expected} bytes", partial, expected)
 
     # -- who may do what
-
-    cdef inline int enter(self) except -1:
-        """Begins a call: the descriptor stays valid until `leave`."""
-        if self.closed or self.fd < 0:
-            raise_closed()
-        if self.broken is not None:
-            raise BrokenError(f"the connection is out of step: {self.broken}")
-        self.users += 1
-        return 0
-
-    cdef inline void leave(self) noexcept:
-        self.users -= 1
-        if self.closed and self.users == 0:
-            self._release()
-
-    cdef inline int claim_receiver(self) except -1:
-        if self.receiver:
-            raise ConcurrencyError("another call is receiving on this connection")
-        self.receiver = who()
-        return 0
-
-    cdef int claim_turn(self, Turn turn, int64_t deadline) except -1:
-        if not turn.try_take():
-            if not turn.take(deadline):
-                raise Timeout("timed out waiting for another call on this connection")
-            if self.closed:
-                turn.give()
-                raise_closed()
-        return 0
 
     cdef int claim_exchange(self, int64_t deadline) except -1:
         """The right to send and to receive what answers it: other exchanges queue up, a plain receiver is refused."""
@@ -469,24 +233,7 @@ cdef class Stream:
     cdef int _after_failed_tls(self) except -1:
         if self.tls is not None and self.tls.fault is not None:
             self.broken = f"TLS failed: {self.tls.fault}"
-        return 0
-
-    cdef int wait(self, Wait* wait) except -1:
-        """Waits for what a step needs: 1 when it has come, 0 at the time limit."""
-        if wait.way == NULL:
-            return sleep_until_ready(self.fd, wait.events, wait.until)
-        if self.watcher is not <Way>wait.way:
-            self.unwatch()
-            self.watch = (<Way>wait.way).watch(self.fd)
-            self.watcher = <Way>wait.way
-        return self.watcher.wait_watched(self.watch, wait.events, wait.until)
-
-    cdef int unwatch(self) except -1:
-        cdef Way watcher = self.watcher
-        if watcher is not None:
-            self.watcher = None
-            watcher.unwatch(self.watch)
-            self.watch = None
+            self.tls.flush(self.fd)     # the alert that tells the peer why
         return 0
 
     cdef int transmit(self, Out* out, int64_t deadline) except -1:
@@ -566,64 +313,50 @@ cdef class Stream:
             self.leave()
 
     cdef int handshake(self, int64_t deadline) except -1:
-        """Blocks until both sides have agreed on TLS."""
+        """Blocks until both sides have agreed on TLS. Nobody else may send or receive meanwhile."""
         cdef Wait wait
         start_wait(&wait, deadline)
         self.enter()
         try:
-            while not self.handshake_step(&wait):
-                if not self.wait(&wait):
-                    if self.handshake_step(&wait):
+            self.claim_exchange(deadline)
+            try:
+                self.claim_turn(self.sending, deadline)
+                try:
+                    self._handshake(&wait)
+                finally:
+                    self.sending.give()
+            finally:
+                self.give_exchange()
+        finally:
+            self.leave()
+        return 0
+
+    cdef int _handshake(self, Wait* wait) except -1:
+        try:
+            while not self.handshake_step(wait):
+                if not self.wait(wait):
+                    if self.handshake_step(wait):
                         break
                     raise Timeout("timed out during the TLS handshake")
         except:
             self.broken = "the TLS handshake failed"
             self.tls.flush(self.fd)     # the alert that tells the peer why
             raise
-        finally:
-            self.leave()
         return 0
 
     # -- the end
 
-    cdef int farewell(self, int64_t patience) except -1:
-        """TLS: says goodbye, and waits `patience` nanoseconds for the peer's. Failing is no error: the end is near."""
-        cdef Wait wait
-        cdef Out nothing
-        if self.tls is None or not self.tls.established or self.tls.goodbye_sent or self.closed or self.users \
-                or self.fd < 0 or self.broken is not None or self.end < 0 or self.generation != posix.generation:
-            return 0
-        memset(&nothing, 0, sizeof(Out))
-        start_wait(&wait, posix.now() + patience)
-        self.users += 1
-        try:
-            while self.tls.say_goodbye() != 0 and not self.closed:
-                if not self._send_tls(&nothing, &wait) or patience == 0:
-                    break
-                if not self._feed_tls(&wait) and not self.wait(&wait):
-                    break
-            self._send_tls(&nothing, &wait)
-        except Exception:
-            pass
-        finally:
-            self.leave()
-        return 0
-
-    cdef int farewell_half(self) except -1:
-        """TLS: tells the peer that nothing more comes; receiving goes on."""
-        cdef Wait wait
-        cdef Out nothing
-        if self.tls is not None and self.tls.established and not self.tls.goodbye_sent:
-            memset(&nothing, 0, sizeof(Out))
-            start_wait(&wait, 0)
-            self.tls.say_goodbye()
-            self._send_tls(&nothing, &wait)
-        return 0
-
     cdef int close(self, bint reset=False) except -1:
         """Closes once; wakes everybody who sleeps in a call on this connection."""
-        if not reset:
+        if self.tls is None or reset:
+            return self._close(reset)
+        try:
             self.farewell(0)
+        finally:
+            self._close(False)
+        return 0
+
+    cdef int _close(self, bint reset) except -1:
         if self.closed:
             return 0
         self.closed = True
@@ -632,7 +365,7 @@ cdef class Stream:
         if reset:
             posix.set_abort(self.fd)
         if self.users == 0:
-            self._release()
+            self.release()
         elif self.generation == posix.generation:
             # This wakes the sleepers. The other direction's goodbye would keep a reset from being one, but a sleeping
             # sender hears of nothing else.
@@ -641,45 +374,22 @@ cdef class Stream:
             self.exchanging.wake_all()
         return 0
 
-    cdef void _release(self) noexcept:
-        cdef int fd = self.fd
-        self.fd = -1
-        if self.watcher is not None:
-            try:
-                self.unwatch()
-            except MemoryError:
-                pass
+    cdef void release(self) noexcept:
         self.parser.buf.release()
-        if fd >= 0:
-            posix.close(fd)
+        Transport.release(self)
 
-    cdef int quiet(self) noexcept:
+    # -- for the pool
+
+    cdef int says(self) except? -1:
         """What an idle connection has to say: -EAGAIN nothing, 0 the peer closed, > 0 bytes, else -errno."""
-        cdef int said
         if self.end != OPEN:
             return 0
-        if self.parser.pending():
-            return 1
-        said = posix.look(self.fd)
-        return self._quiet_tls() if said > 0 and self.tls is not None else said
+        return 1 if self.parser.pending() else self.quiet()
 
-    cdef int _quiet_tls(self) noexcept:
-        """Records have come: tickets and key updates are silence, anything else is not."""
-        cdef Wait wait
-        cdef Room room
-        cdef char byte
-        cdef Py_ssize_t n
-        if self.receiver:
-            return -posix.EAGAIN        # somebody is reading these records just now
-        start_wait(&wait, 0)
-        room.where, room.size, room.more = &byte, 1, 0
-        try:
-            n = self._recv_tls(&room, &wait)
-            if n > 0:
-                self.parser.put_back(&byte, n)
-        except Exception:
-            return 0
-        return <int>n
+    cdef Py_ssize_t unread(self) except? -1:
+        """Bytes that have been received and not been taken."""
+        cdef Py_ssize_t n = self.parser.pending()
+        return n if self.tls is None else n + self.tls.unread()
 
 
 cdef Stream adopt(object sock, object local, object remote):
