@@ -6,6 +6,7 @@ A table of contents: each part uses only the parts above it.
 include "_corelib/errors.pxi"       # errno -> exception, in one place
 include "_corelib/buffer.pxi"       # bytes on their way in or out
 include "_corelib/framing.pxi"      # bytes in, units out; knows no socket and no clock
+include "_corelib/parser.pxi"       # the same for tests and fuzzers
 include "_corelib/deadline.pxi"     # seconds -> an absolute moment
 include "_corelib/wait.pxi"         # the one place that waits, and turns for those who queue
 include "_corelib/hub.pxi"          # waiting as a greenlet

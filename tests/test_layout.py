@@ -176,7 +176,7 @@ def test_the_core_knows_one_python_module_of_ours(path: Path) -> None:
     assert ours <= {"gtcp._errors"} | {f"gtcp._corelib.{boundary.stem}" for boundary in BOUNDARIES}
 
 
-@pytest.mark.parametrize("name", ["recvbuf", "framing"])
+@pytest.mark.parametrize("name", ["buffer", "framing", "parser"])
 def test_the_parser_knows_no_descriptor_and_no_clock(name: str) -> None:
     assert not {"posix", "errno", "time", "socket"} & {last(each) for each in imported(part(name))}
     assert not {"fd", "fileno", "errno", "recv", "send", "poll", "now"} & words(part(name))

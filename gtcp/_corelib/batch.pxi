@@ -162,7 +162,7 @@ cdef list recv_batch(Stream stream, Unit* unit, Py_ssize_t n, int64_t deadline):
         stream.leave()
 
 
-cdef int put_back_packages(Parser parser, int header_size, list packages) except -1:
+cdef int put_back_packages(Framing parser, int header_size, list packages) except -1:
     cdef bytes data = b"".join([len(p).to_bytes(header_size, "big") + p for p in packages])
     return parser.put_back(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 

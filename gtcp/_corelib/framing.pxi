@@ -44,17 +44,6 @@ cdef struct Unit:
     int64_t gap                 # BURST: the silence that ends it, in nanoseconds
 
 
-cdef int set_package(Unit* unit, int header_size, Py_ssize_t limit) except -1:
-    """A package with a header of so many bytes, or ValueError."""
-    if not 1 <= header_size <= 4:
-        raise ValueError(f"header_size must be from 1 to 4, got {header_size}")
-    memset(unit, 0, sizeof(Unit))
-    unit.kind = PKG
-    unit.header_size = header_size
-    unit.limit = limit
-    return 0
-
-
 cdef struct Room:
     # Where the next bytes of the stream go: `size` of them to `where`, then `more` of them to `then`.
     char* where
@@ -63,12 +52,8 @@ cdef struct Room:
     Py_ssize_t more
 
 
-@cython.final
-cdef class Parser:
-    """The receive side of a connection without the connection: feed it bytes, take units.
-
-    Not safe for use by several threads at once.
-    """
+cdef class Framing:
+    """The receive side of a connection without the connection: it is fed bytes, units are taken out of it."""
     cdef ByteBuffer buf
 
     # A large unit on its way into its result: the bytes object (owned, known to nobody else) and its
@@ -85,10 +70,6 @@ cdef class Parser:
     cdef Py_ssize_t forecast
     cdef bint guessing
     cdef char[4] header
-
-    # For `feed`, which no unit asks for: the packages that were asked for last.
-    cdef int fed_header
-    cdef Py_ssize_t fed_limit
 
     # buf's first `scanned` bytes hold no `scanned_for`.
     cdef Py_ssize_t scanned
@@ -220,13 +201,6 @@ cdef class Parser:
         if unit.kind == SOME or unit.final or self.filled == self.expected:
             return self._finish()
         return self._finish() if self.short_read and not unit.patient else None
-
-    def take_pkgs(self, int header_size, Py_ssize_t limit, list into not None, Py_ssize_t n):
-        """Appends up to n whole packages to `into` (n < 0: all there are); answers how many."""
-        cdef Unit unit
-        set_package(&unit, header_size, limit)
-        self.fed_header, self.fed_limit = header_size, limit
-        return self.take_all(&unit, into, n)
 
     cdef Py_ssize_t take_all(self, Unit* unit, list into, Py_ssize_t n) except -1:
         cdef Py_ssize_t count = 0
@@ -426,63 +400,3 @@ cdef class Parser:
         if self.body != NULL and not self.guessing:
             n += self.filled + self.body_header
         return n
-
-    # -- the same for tests and fuzzers, which have bytes and no socket
-
-    def feed(self, const unsigned char[::1] data not None):
-        """Adds bytes as if they had been received."""
-        cdef Unit unit
-        cdef Room room
-        cdef Py_ssize_t n, done = 0
-        memset(&unit, 0, sizeof(Unit))
-        unit.kind = self.body_kind if self.body != NULL else PKG if self.fed_header else EXACT
-        unit.header_size = self.fed_header
-        unit.limit = self.fed_limit
-        while done < data.shape[0]:
-            self.make_room(&unit, &room)
-            n = min(data.shape[0] - done, room.size)
-            if n == 0:
-                self.unwind()
-                continue
-            memcpy(room.where, &data[done], n)
-            done += n
-            if room.more and done < data.shape[0]:
-                room.more = min(data.shape[0] - done, room.more)
-                memcpy(room.then, &data[done], room.more)
-                done += room.more
-                n += room.more
-            self.fill(&unit, n, &room)
-
-    @property
-    def buffered(self):
-        """The number of bytes that were fed and not taken."""
-        return self.pending()
-
-    def take_exact(self, Py_ssize_t n):
-        """n bytes, or None while fewer are there."""
-        cdef Unit unit
-        if n < 0:
-            raise ValueError(f"n must not be negative, got {n}")
-        memset(&unit, 0, sizeof(Unit))
-        unit.kind = EXACT
-        unit.size = n
-        return self.take(&unit)
-
-    def take_pkg(self, int header_size, Py_ssize_t limit):
-        """The payload of the next package, or None while it is not whole; LimitError above `limit`."""
-        cdef Unit unit
-        set_package(&unit, header_size, limit)
-        self.fed_header, self.fed_limit = header_size, limit
-        return self.take(&unit)
-
-    def take_till(self, bytes needle not None, Py_ssize_t limit, *, bint line=False):
-        """The bytes up to and with the delimiter (`line`: without), or None; LimitError above `limit`."""
-        cdef Unit unit
-        if not needle:
-            raise ValueError("the delimiter must not be empty")
-        memset(&unit, 0, sizeof(Unit))
-        unit.kind = LINE if line else TILL
-        unit.needle = PyBytes_AS_STRING(needle)
-        unit.needle_size = PyBytes_GET_SIZE(needle)
-        unit.limit = limit
-        return self.take(&unit)

@@ -18,7 +18,7 @@ cdef enum:
 
 @cython.final
 cdef class Stream(Transport):
-    cdef Parser parser
+    cdef Framing parser
     cdef Turn exchanging
     # Sends that wait to leave together; None unless the user asked for that, which may be nested.
     cdef ByteBuffer gathered
@@ -38,7 +38,7 @@ cdef class Stream(Transport):
 
     def __cinit__(self):
         self.expires_at = NEVER
-        self.parser = Parser()
+        self.parser = Framing()
         self.exchanging = Turn()
 
     # -- steps: never block unless wait.sleep says that the thread may
@@ -57,7 +57,7 @@ cdef class Stream(Transport):
 
     cdef bint read_step(self, Unit* unit, Wait* wait) except -1:
         """One read: True when bytes or the end have come, False with wait.events set."""
-        cdef Parser parser = self.parser
+        cdef Framing parser = self.parser
         cdef Room room
         cdef Py_ssize_t n
         cdef bint bursting = parser.bursting()
