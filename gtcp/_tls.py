@@ -20,7 +20,13 @@ class CertificateError(TLSError, ssl.SSLCertVerificationError):
 
 
 class TruncatedError(TLSError, ssl.SSLEOFError):
-    """The peer's bytes ended without the goodbye of TLS: somebody may have cut them off."""
+    """The peer's bytes ended without the goodbye of TLS: somebody may have cut them off.
+
+    `partial` and `expected` are those of `EOF`: what had come of the unit, and its size.
+    """
+
+    partial: bytes = b""
+    expected: int | None = None
 
 
 for _class in (TLSError, CertificateError, TruncatedError):
