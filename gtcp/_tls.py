@@ -11,6 +11,7 @@ from typing import Any
 from gtcp import _core
 from gtcp._errors import EOF, Error
 
+
 class TLSError(Error, ssl.SSLError):
     """TLS failed: no agreement in the handshake, a damaged record. The connection can only be closed."""
 
@@ -20,7 +21,13 @@ class CertificateError(TLSError, ssl.SSLCertVerificationError):
 
 
 class TruncatedError(TLSError, ssl.SSLEOFError):
-    """The peer's bytes ended without the goodbye of TLS: somebody may have cut them off."""
+    """The peer's bytes ended without the goodbye of TLS: somebody may have cut them off.
+
+    `partial` and `expected` are those of `EOF`: what had come of the unit, and its size.
+    """
+
+    partial: bytes = b""
+    expected: int | None = None
 
 
 for _class in (TLSError, CertificateError, TruncatedError):
@@ -136,7 +143,7 @@ def _agree(conn: _core.BaseConn, context: ssl.SSLContext, deadline: float | None
 
 def _calls_of(session: ssl.SSLObject) -> tuple[Any, Any, Any, Any]:
     """What the core calls. The methods of a plain SSLObject only pass on to another object, so that one is called."""
-    inner = getattr(session, "_sslobj", None)
+    inner: Any = getattr(session, "_sslobj", None)
     if type(session) is ssl.SSLObject and hasattr(inner, "shutdown"):
         return inner.read, inner.write, inner.do_handshake, inner.shutdown
     return session.read, session.write, session.do_handshake, session.unwrap
@@ -159,7 +166,7 @@ def info(session: ssl.SSLObject) -> TLSInfo:
 
 
 def translate(error: BaseException) -> BaseException | None:
-    """The exception to raise for one of the ssl module; None when OpenSSL just needs more records, EOF at the goodbye."""
+    """The exception to raise for one of the ssl module; None for "more records are needed", EOF for the goodbye."""
     if isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):
         return None
     if isinstance(error, TLSError) or not isinstance(error, ssl.SSLError):

@@ -440,17 +440,8 @@ cdef class BaseConn:
         if self.stream.gathering:
             self._stop_gathering(discard)
         if self.home is None:
-            if self.stream.tls is not None and not discard:
-                return self._close_politely(self.stream)
-            return self.stream.close()
+            return self.stream.close(False, 0 if discard else FAREWELL)
         return self.home.take_back(self, discard)
-
-    cdef int _close_politely(self, Stream stream) except -1:
-        try:
-            stream.farewell(FAREWELL)
-        finally:
-            stream.close()
-        return 0
 
     def __enter__(self):
         return self

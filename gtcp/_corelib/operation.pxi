@@ -20,7 +20,7 @@ cdef struct Wait:
     # The calling thread may sleep inside the system call, which saves the poll before it: at all, and now.
     bint blocking
     bint sleep
-    # What a step that is not done needs before it can go on: POLLIN, POLLOUT or both.
+    # What a step that is not done needs before it can go on: POLLIN, POLLOUT or both; 0: some time, until `until`.
     int events
     # The call has read before; when it has to stop, 0 while it is not late.
     bint going

@@ -72,7 +72,7 @@ cdef class Stream(Transport):
         parser.make_room(unit, &room)
         if bursting or not flushed:
             wait.sleep = False
-        n = self._recv(&room, wait) if self.tls is None else self._recv_tls(&room, wait)
+        n = self.recv_some(&room, wait)
         if n > 0:
             parser.fill(unit, n, &room)
         elif n == -posix.EAGAIN:
@@ -224,6 +224,8 @@ cdef class Stream(Transport):
         """Bytes that were received for a unit that did not become whole stay with the connection."""
         if unit.kind == INTO and unit.got:
             self.parser.put_back(unit.target, unit.got)
+        if self.tls is not None and hasattr(self.tls.fault, "partial"):
+            self.tls.fault.partial, self.tls.fault.expected = self.parser.cut_off(unit)
         if self.parser.lost:
             self.broken = "memory ran out while receiving"
         elif self.parser.oversized:
@@ -346,37 +348,37 @@ cdef class Stream(Transport):
 
     # -- the end
 
-    cdef int close(self, bint reset=False) except -1:
-        """Closes once; wakes everybody who sleeps in a call on this connection."""
-        if self.tls is None or reset:
-            return self._close(reset)
-        try:
-            self.farewell(0)
-        finally:
-            self._close(False)
-        return 0
+    cdef int close(self, bint reset=False, int64_t patience=0) except -1:
+        """Closes once; wakes everybody who sleeps in a call on this connection.
 
-    cdef int _close(self, bint reset) except -1:
+        With TLS the peer's goodbye is waited for, if nobody else uses the connection: `patience` nanoseconds at most.
+        """
         if self.closed:
             return 0
         self.closed = True
         if self.fd < 0:
             return 0
-        if reset:
-            posix.set_abort(self.fd)
-        if self.users == 0:
-            self.release()
-        elif self.generation == posix.generation:
-            # This wakes the sleepers. The other direction's goodbye would keep a reset from being one, but a sleeping
-            # sender hears of nothing else.
-            posix.shutdown(self.fd, posix.SHUT_RD if reset and not self.sending.owner else posix.SHUT_RDWR)
-            self.sending.wake_all()
-            self.exchanging.wake_all()
+        self.users += 1
+        try:
+            if reset:
+                posix.set_abort(self.fd)
+            elif self.tls is not None:
+                self.farewell(patience if self.users == 1 else 0)
+        finally:
+            if self.users > 1 and self.generation == posix.generation:
+                # This wakes the sleepers. The other direction's goodbye would keep a reset from being one, but a
+                # sleeping sender hears of nothing else.
+                posix.shutdown(self.fd, posix.SHUT_RD if reset and not self.sending.owner else posix.SHUT_RDWR)
+                self.sending.wake_all()
+                self.exchanging.wake_all()
+            self.leave()
         return 0
 
     cdef void release(self) noexcept:
         self.parser.buf.release()
-        Transport.release(self)
+        if self.tls is not None:
+            self.tls.relax()
+        Socket.release(self)
 
     # -- for the pool
 

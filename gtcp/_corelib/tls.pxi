@@ -22,6 +22,9 @@ cdef enum:
     # nobody sends that many.
     MAX_ANSWERS = 1 << 20
 
+# The block for received records that was given back last: connections share it, since none keeps one while idle.
+cdef char* spare_records = NULL
+
 
 @cython.final
 cdef class Tls:
@@ -56,7 +59,7 @@ cdef class Tls:
     cdef Py_ssize_t left
     cdef int64_t taken
     cdef int64_t taken_before
-    # Where records are received; kept only while they come.
+    # Where records are received; NULL while none come.
     cdef char* block
     # The peer said goodbye properly; we did.
     cdef bint goodbye_received
@@ -73,7 +76,7 @@ cdef class Tls:
         self.turn = Turn()
 
     def __dealloc__(self):
-        free(self.block)
+        self.relax()
 
     def ask(self, question):
         """`question(session)`, while nobody else uses the session."""
@@ -120,14 +123,22 @@ cdef class Tls:
     # -- records received
 
     cdef char* room(self) except NULL:
+        """The block for the records that come next."""
+        global spare_records
         if self.block == NULL:
-            self.block = <char*>malloc(CIPHERTEXT)
+            self.block = spare_records if spare_records != NULL else <char*>malloc(CIPHERTEXT)
+            spare_records = NULL
             if self.block == NULL:
                 raise MemoryError("no memory to receive TLS records")
         return self.block
 
     cdef void relax(self) noexcept:
-        free(self.block)
+        """Gives the block back."""
+        global spare_records
+        if spare_records == NULL:
+            spare_records = self.block
+        else:
+            free(self.block)
         self.block = NULL
 
     cdef int feed(self, Py_ssize_t n) except -1:

@@ -1,5 +1,5 @@
-# A connected socket, with TLS over it when there is one: bytes in and out as steps that never have to
-# block, waiting for what a step needs, and the end.
+# The socket with TLS over it when there is one: bytes in and out as steps that never have to block, and the
+# beginning, the silence and the end of a TLS session.
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
@@ -12,8 +12,6 @@ cdef enum StreamEnd:
     PEER_CLOSED = 1             # a negative value is the -errno that ended the stream
 
 cdef enum:
-    # Sends at least this large are worth the GIL's release: other threads run while the kernel copies.
-    LONG_SEND = 32768
     # How long a send that needs records waits before it looks again: 2 ms. Only TLS 1.2 knows such sends, in the
     # middle of a renegotiation, and the records may go to another call, which receives.
     NAP = 2000000
@@ -21,122 +19,19 @@ cdef enum:
     SMALL_TALK = 16
 
 
-cdef class Transport:
-    # The socket; -1 once it is closed or detached.
-    cdef int fd
-    # Closed by this side. The descriptor itself lives until the last call in progress has left, so its
-    # number cannot become somebody else's under a sleeping thread.
-    cdef bint closed
-    cdef int users
-    # The process that opened it, as a count of forks: another one never shuts it down.
-    cdef unsigned long generation
-    # How the peer's bytes ended: OPEN, PEER_CLOSED or -errno; and why the stream lost step, or None.
-    cdef Py_ssize_t end
-    cdef str broken
-
+cdef class Transport(Socket):
     cdef Tls tls                    # None for plain TCP
-    cdef Turn sending
-    cdef size_t receiver            # who() receives, 0 for nobody
-    # The SO_RCVTIMEO in force, 0 for none.
-    cdef int64_t receive_timeout
-    # Who keeps an eye on the socket between waits, and what was seen; None while nobody does.
-    cdef Way watcher
-    cdef Watch watch
+    # How the peer's bytes ended: OPEN, PEER_CLOSED or -errno.
+    cdef Py_ssize_t end
 
-    def __cinit__(self):
-        self.fd = -1
-        self.generation = posix.generation
-        self.sending = Turn()
+    # -- receiving and sending
 
-    def __dealloc__(self):
-        if self.fd >= 0:
-            posix.close(self.fd)
-
-    # -- who uses it
-
-    cdef inline int enter(self) except -1:
-        """Begins a call: the descriptor stays valid until `leave`."""
-        if self.closed or self.fd < 0:
-            raise_closed()
-        if self.broken is not None:
-            raise BrokenError(f"the connection is out of step: {self.broken}")
-        self.users += 1
-        return 0
-
-    cdef inline void leave(self) noexcept:
-        self.users -= 1
-        if self.closed and self.users == 0:
-            self.release()
-
-    cdef inline int claim_receiver(self) except -1:
-        if self.receiver:
-            raise ConcurrencyError("another call is receiving on this connection")
-        self.receiver = who()
-        return 0
-
-    cdef int claim_turn(self, Turn turn, int64_t deadline) except -1:
-        if not turn.try_take():
-            if not turn.take(deadline):
-                raise Timeout("timed out waiting for another call on this connection")
-            if self.closed:
-                turn.give()
-                raise_closed()
-        return 0
-
-    cdef int raise_error(self, Py_ssize_t error) except -1:
-        """A system call has failed."""
-        if self.closed:
-            raise_closed()
-        raise socket_error(error)
-
-    # -- receiving
-
-    cdef Py_ssize_t _recv(self, Room* room, Wait* wait) except? -1:
+    cdef Py_ssize_t recv_some(self, Room* room, Wait* wait) except? -1:
         """One successful read: > 0 bytes, 0 at the peer's end, or -errno."""
-        cdef int fd = self.fd
-        cdef Py_ssize_t n
-        if self.watch is not None and self.watch.drained and wait.way != NULL:
-            return -posix.EAGAIN        # nothing has come since: no need to ask
-        while True:
-            if wait.sleep and self._arm(wait.deadline):
-                with nogil:
-                    if room.more:
-                        n = posix.recv_two(fd, room.where, room.size, room.then, room.more, 0)
-                    else:
-                        n = posix.recv(fd, room.where, room.size, 0)
-                if n == -posix.EAGAIN:
-                    wait.sleep = False
-            else:
-                if room.more:
-                    n = posix.recv_two(fd, room.where, room.size, room.then, room.more, posix.MSG_DONTWAIT)
-                else:
-                    n = posix.recv(fd, room.where, room.size, posix.MSG_DONTWAIT)
-            if n != -posix.EINTR:
-                break
-            PyErr_CheckSignals()
-        if self.watch is not None and (n == -posix.EAGAIN or 0 < n < room.size + room.more):
-            self.watch.drained = not self.watch.ended
-        return n
-
-    cdef bint _arm(self, int64_t deadline) noexcept:
-        """Lets a blocking recv sleep for most of the time left; False when it must not sleep at all.
-
-        The kernel's limit is the largest power of two below the time left, so it is seldom set anew;
-        what remains is waited for by poll, which is exact.
-        """
-        cdef int64_t limit = 0
-        if deadline != NEVER:
-            limit = posix.floor_power(deadline - posix.now() - 10 * posix.MILLISECOND)
-            if limit < 10 * posix.MILLISECOND:
-                return False
-        if limit != self.receive_timeout:
-            if posix.set_timeout(self.fd, posix.SO_RCVTIMEO, limit) < 0:
-                return False
-            self.receive_timeout = limit
-        return True
+        return self._recv(room, wait) if self.tls is None else self._recv_tls(room, wait)
 
     cdef Py_ssize_t _recv_tls(self, Room* room, Wait* wait) except? -1:
-        """The same through TLS: as much plaintext as fits and has come, for a full read to mean what it does in TCP."""
+        """As much plaintext as fits and has come, so that a full read means what it does in TCP."""
         cdef Tls tls = self.tls
         cdef Py_ssize_t size = room.size + room.more
         cdef Room records
@@ -154,7 +49,8 @@ cdef class Transport:
             if got < 0:
                 PyErr_CheckSignals()
                 if late(wait):
-                    return -posix.EAGAIN
+                    got = -posix.EAGAIN
+                    break
             while 0 < got < size and n == CIPHERTEXT:
                 # That read emptied no socket. A signal's exception would lose what is here: no handler runs.
                 n = posix.recv(self.fd, tls.block, CIPHERTEXT, posix.MSG_DONTWAIT)
@@ -162,6 +58,7 @@ cdef class Transport:
                     got += self._decrypt_more(n, room, got)
                 elif n != -posix.EAGAIN and n != -posix.EINTR:
                     self.end = n
+            tls.relax()
         return got
 
     cdef Py_ssize_t _decrypt_more(self, Py_ssize_t n, Room* room, Py_ssize_t got) except? -1:
@@ -178,43 +75,12 @@ cdef class Transport:
             raise ClosedError("the TLS connection belongs to the process that forked this one")
         return 0
 
-    # -- sending
-
     cdef bint send_step(self, Out* out, Wait* wait) except -1:
         """True when all is with the kernel, or False with wait.events set."""
-        cdef int fd = self.fd
-        cdef Py_ssize_t total = out.header_size + out.size
-        cdef Py_ssize_t n
-        if self.tls is not None:
-            return self._send_tls(out, wait)
-        while out.sent < total:
-            if total - out.sent >= LONG_SEND:
-                with nogil:
-                    n = posix.send_framed(
-                        fd, out.header, out.header_size, out.data, out.size, out.sent, posix.MSG_DONTWAIT)
-            else:
-                n = posix.send_framed(
-                    fd, out.header, out.header_size, out.data, out.size, out.sent, posix.MSG_DONTWAIT)
-            if n >= 0:
-                out.sent += n
-                if out.sent == total:
-                    break
-                PyErr_CheckSignals()
-                n = -posix.EAGAIN if late(wait) else 0
-            if n == 0:
-                continue
-            if n == -posix.EAGAIN:
-                wait.events = posix.POLLOUT
-                wait.until = wait.deadline
-                return False
-            if n == -posix.EINTR:
-                PyErr_CheckSignals()
-            else:
-                self.raise_error(n)
-        return True
+        return self._send_plain(out, wait) if self.tls is None else self._send_tls(out, wait)
 
     cdef bint _send_tls(self, Out* out, Wait* wait) except -1:
-        """The same through TLS. What counts as sent are bytes in records; the next send flushes those that wait."""
+        """What counts as sent are bytes in records; those that cannot leave now leave with the next send."""
         cdef Tls tls = self.tls
         cdef Py_ssize_t total = out.header_size + out.size
         cdef Py_ssize_t n
@@ -304,6 +170,7 @@ cdef class Transport:
             if not starving and not self._send_tls(&nothing, wait):
                 return False
             if not hungry:
+                tls.relax()
                 return True
             PyErr_CheckSignals()
             if starving or late(wait):
@@ -345,30 +212,27 @@ cdef class Transport:
                     return 1 if tls.inside_record() else -posix.EAGAIN
             return 1
         finally:
+            if not self.receiver:
+                tls.relax()
             tls.turn.give()
-            tls.relax()
 
     cdef int farewell(self, int64_t patience) except -1:
-        """TLS: says goodbye, and waits up to `patience` nanoseconds for the peer's unless others use the connection.
+        """TLS, after the connection was marked as closed: says goodbye.
 
-        Until then what the peer still sends is dropped. Failing is no error: the end is near.
+        Unless other calls are in progress, waits up to `patience` nanoseconds for the peer's goodbye and drops what it
+        still sends. Failing is no error: the end is near.
         """
         cdef Wait wait
-        cdef bint alone = self.users == 0
-        if self.tls is None or not self.tls.established or self.tls.goodbye_sent or self.closed or self.fd < 0 \
-                or self.broken is not None or self.end < 0 or self.sending.owner \
-                or self.generation != posix.generation:
+        if not self.tls.established or self.tls.goodbye_sent or self.broken is not None or self.end < 0 \
+                or self.sending.owner or self.generation != posix.generation:
             return 0
         start_wait(&wait, posix.now() + patience)
         wait.sleep = False
-        self.users += 1
         try:
-            if self._send_goodbye(&wait, patience > 0 and alone) and patience and alone:
+            if self._send_goodbye(&wait, patience > 0) and patience:
                 self._await_goodbye(&wait)
         except Exception:
             pass
-        finally:
-            self.leave()
         return 0
 
     cdef int farewell_half(self, int64_t patience) except -1:
@@ -404,50 +268,12 @@ cdef class Transport:
         cdef Room room
         cdef Py_ssize_t n
         room.where, room.size, room.more = scrap, RECORD, 0
-        while not self.closed:
+        while True:
             n = self._recv_tls(&room, wait)
             if n == -posix.EAGAIN:
                 wait.events = posix.POLLIN
                 wait.until = wait.deadline
                 if not self.wait(wait):
-                    break
+                    return 0
             elif n <= 0 or late(wait):
-                break
-        return 0
-
-    # -- waiting
-
-    cdef int wait(self, Wait* wait) except -1:
-        """Waits for what a step needs: 1 when it has come, 0 at the time limit."""
-        if wait.events == 0:
-            new_parker().park(wait.until)
-            return wait.until < wait.deadline
-        if wait.way == NULL:
-            return sleep_until_ready(self.fd, wait.events, wait.until)
-        if self.watcher is not <Way>wait.way:
-            self.unwatch()
-            self.watch = (<Way>wait.way).watch(self.fd)
-            self.watcher = <Way>wait.way
-        return self.watcher.wait_watched(self.watch, wait.events, wait.until)
-
-    cdef int unwatch(self) except -1:
-        cdef Way watcher = self.watcher
-        if watcher is not None:
-            self.watcher = None
-            watcher.unwatch(self.watch)
-            self.watch = None
-        return 0
-
-    cdef void release(self) noexcept:
-        """The last user has left: the descriptor goes."""
-        cdef int fd = self.fd
-        self.fd = -1
-        if self.watcher is not None:
-            try:
-                self.unwatch()
-            except MemoryError:
-                pass
-        if self.tls is not None:
-            self.tls.relax()
-        if fd >= 0:
-            posix.close(fd)
+                return 0

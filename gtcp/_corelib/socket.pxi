@@ -1,0 +1,189 @@
+# A connected socket: one read, one send, waiting for it, and who uses it.
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t
+
+cimport gtcp._corelib.posix as posix
+
+cdef enum:
+    # Sends at least this large are worth the GIL's release: other threads run while the kernel copies.
+    LONG_SEND = 32768
+
+
+cdef class Socket:
+    # The socket; -1 once it is closed or detached.
+    cdef int fd
+    # Closed by this side. The descriptor itself lives until the last call in progress has left, so its
+    # number cannot become somebody else's under a sleeping thread.
+    cdef bint closed
+    cdef int users
+    # The process that opened it, as a count of forks: another one never shuts it down.
+    cdef unsigned long generation
+    # Why the stream lost step, or None.
+    cdef str broken
+
+    cdef Turn sending
+    cdef size_t receiver            # who() receives, 0 for nobody
+    # The SO_RCVTIMEO in force, 0 for none.
+    cdef int64_t receive_timeout
+    # Who keeps an eye on the socket between waits, and what was seen; None while nobody does.
+    cdef Way watcher
+    cdef Watch watch
+
+    def __cinit__(self):
+        self.fd = -1
+        self.generation = posix.generation
+        self.sending = Turn()
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            posix.close(self.fd)
+
+    # -- who uses it
+
+    cdef inline int enter(self) except -1:
+        """Begins a call: the descriptor stays valid until `leave`."""
+        if self.closed or self.fd < 0:
+            raise_closed()
+        if self.broken is not None:
+            raise BrokenError(f"the connection is out of step: {self.broken}")
+        self.users += 1
+        return 0
+
+    cdef inline void leave(self) noexcept:
+        self.users -= 1
+        if self.closed and self.users == 0:
+            self.release()
+
+    cdef inline int claim_receiver(self) except -1:
+        if self.receiver:
+            raise ConcurrencyError("another call is receiving on this connection")
+        self.receiver = who()
+        return 0
+
+    cdef int claim_turn(self, Turn turn, int64_t deadline) except -1:
+        if not turn.try_take():
+            if not turn.take(deadline):
+                raise Timeout("timed out waiting for another call on this connection")
+            if self.closed:
+                turn.give()
+                raise_closed()
+        return 0
+
+    cdef int raise_error(self, Py_ssize_t error) except -1:
+        """A system call has failed."""
+        if self.closed:
+            raise_closed()
+        raise socket_error(error)
+
+    # -- one read, one send
+
+    cdef Py_ssize_t _recv(self, Room* room, Wait* wait) except? -1:
+        """One successful read: > 0 bytes, 0 at the peer's end, or -errno."""
+        cdef int fd = self.fd
+        cdef Py_ssize_t n
+        if self.watch is not None and self.watch.drained and wait.way != NULL:
+            return -posix.EAGAIN        # nothing has come since: no need to ask
+        while True:
+            if wait.sleep and self._arm(wait.deadline):
+                with nogil:
+                    if room.more:
+                        n = posix.recv_two(fd, room.where, room.size, room.then, room.more, 0)
+                    else:
+                        n = posix.recv(fd, room.where, room.size, 0)
+                if n == -posix.EAGAIN:
+                    wait.sleep = False
+            else:
+                if room.more:
+                    n = posix.recv_two(fd, room.where, room.size, room.then, room.more, posix.MSG_DONTWAIT)
+                else:
+                    n = posix.recv(fd, room.where, room.size, posix.MSG_DONTWAIT)
+            if n != -posix.EINTR:
+                break
+            PyErr_CheckSignals()
+        if self.watch is not None and (n == -posix.EAGAIN or 0 < n < room.size + room.more):
+            self.watch.drained = not self.watch.ended
+        return n
+
+    cdef bint _arm(self, int64_t deadline) noexcept:
+        """Lets a blocking recv sleep for most of the time left; False when it must not sleep at all.
+
+        The kernel's limit is the largest power of two below the time left, so it is seldom set anew;
+        what remains is waited for by poll, which is exact.
+        """
+        cdef int64_t limit = 0
+        if deadline != NEVER:
+            limit = posix.floor_power(deadline - posix.now() - 10 * posix.MILLISECOND)
+            if limit < 10 * posix.MILLISECOND:
+                return False
+        if limit != self.receive_timeout:
+            if posix.set_timeout(self.fd, posix.SO_RCVTIMEO, limit) < 0:
+                return False
+            self.receive_timeout = limit
+        return True
+
+    cdef bint _send_plain(self, Out* out, Wait* wait) except -1:
+        """True when all is with the kernel, or False with wait.events set."""
+        cdef int fd = self.fd
+        cdef Py_ssize_t total = out.header_size + out.size
+        cdef Py_ssize_t n
+        while out.sent < total:
+            if total - out.sent >= LONG_SEND:
+                with nogil:
+                    n = posix.send_framed(
+                        fd, out.header, out.header_size, out.data, out.size, out.sent, posix.MSG_DONTWAIT)
+            else:
+                n = posix.send_framed(
+                    fd, out.header, out.header_size, out.data, out.size, out.sent, posix.MSG_DONTWAIT)
+            if n >= 0:
+                out.sent += n
+                if out.sent == total:
+                    break
+                PyErr_CheckSignals()
+                n = -posix.EAGAIN if late(wait) else 0
+            if n == 0:
+                continue
+            if n == -posix.EAGAIN:
+                wait.events = posix.POLLOUT
+                wait.until = wait.deadline
+                return False
+            if n == -posix.EINTR:
+                PyErr_CheckSignals()
+            else:
+                self.raise_error(n)
+        return True
+
+    # -- waiting
+
+    cdef int wait(self, Wait* wait) except -1:
+        """Waits for what a step needs: 1 when it has come, 0 at the time limit."""
+        if wait.events == 0:
+            new_parker().park(wait.until)
+            return wait.until < wait.deadline
+        if wait.way == NULL:
+            return sleep_until_ready(self.fd, wait.events, wait.until)
+        if self.watcher is not <Way>wait.way:
+            self.unwatch()
+            self.watch = (<Way>wait.way).watch(self.fd)
+            self.watcher = <Way>wait.way
+        return self.watcher.wait_watched(self.watch, wait.events, wait.until)
+
+    cdef int unwatch(self) except -1:
+        cdef Way watcher = self.watcher
+        if watcher is not None:
+            self.watcher = None
+            watcher.unwatch(self.watch)
+            self.watch = None
+        return 0
+
+    cdef void release(self) noexcept:
+        """The last user has left: the descriptor goes."""
+        cdef int fd = self.fd
+        self.fd = -1
+        if self.watcher is not None:
+            try:
+                self.unwatch()
+            except MemoryError:
+                pass
+        if fd >= 0:
+            posix.close(fd)
