@@ -2,6 +2,7 @@
 # make test      run the suite
 # make lint      everything that needs no running
 # make dist      sdist and wheel, and the suite against the installed wheel
+# make faults    the suite, and the table of faults with the outcome of each row
 # make coverage  the suite, and which lines of Python and Cython it did not reach
 # make clean     back to a fresh checkout
 #
@@ -22,7 +23,7 @@ BUILT := $(VENV)/.built-$(GTCP_BUILD)
 CORE := $(wildcard gtcp/*.pyx gtcp/_corelib/*.[ph]*)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint dist coverage build clean
+.PHONY: demo test lint dist faults coverage build clean
 
 demo: build
 	@echo "== examples/pool_basic.py: one connection serves every request =="
@@ -49,6 +50,9 @@ dist: $(VENV)/.group-dist
 	$(PY) -m build --quiet
 	$(PY) .ci/check_dist.py dist
 	.ci/test_wheel $(PYTHON) dist/*.whl
+
+faults: build $(VENV)/.group-test
+	$(PY) -m pytest --faults $(ARGS)
 
 # Cython's plugin looks for the C file beside the module, and beside the parts that it was made of.
 coverage: $(VENV)/.group-coverage

@@ -73,7 +73,7 @@ class Dialer:
     def step(self) -> socket.socket | None:
         for fd in self.ready:
             sock, target = self.pending.pop(fd)
-            if self._settle(sock, target, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+            if self._settle(sock, target):
                 return sock
         self.ready = []
         while self.targets and (not self.pending or self._is_due()):
@@ -91,27 +91,30 @@ class Dialer:
     def _start(self, target: Target) -> socket.socket | None:
         """Begins one attempt; answers its socket if it succeeded at once."""
         family, kind, protocol, name = target
+        sock = None
         try:
             sock = socket.socket(family, kind, protocol)
-        except OSError as error:
-            self._note(error.errno)
-            return None
-        try:
             sock.setblocking(False)
             tune(sock)
             number = sock.connect_ex(name)
-        except BaseException:
-            sock.close()
-            raise
-        if number in (errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if not isinstance(error, OSError):
+                raise
+            self._note(error.errno)
+            return None
+        if number in (errno.EINPROGRESS, errno.EINTR):
             self.pending[sock.fileno()] = sock, target
             self.next_start = _core.to_deadline(ATTEMPT_DELAY)
             return None
         return sock if self._settle(sock, target, number) else None
 
-    def _settle(self, sock: socket.socket, target: Target, number: int) -> bool:
-        """An attempt has ended with this errno: True when its socket is connected."""
+    def _settle(self, sock: socket.socket, target: Target, number: int | None = None) -> bool:
+        """An attempt has ended, with this errno or the one the socket knows: True when it is connected."""
         try:
+            if number is None:
+                number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number == 0 and sock.getsockname() == sock.getpeername():
                 # A dial to a free port of the ephemeral range can meet itself (Go: selfConnect).
                 self.self_connects += 1

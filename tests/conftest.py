@@ -16,10 +16,20 @@ import pytest
 
 from support.leaks import Baseline
 from support.peers import Peer, Script
+from support.table import Table
 
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("long", parent=hypothesis.settings.get_profile("default"), max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", action="store_true", help="print the table of faults with the outcome of each row")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--faults"):
+        config.pluginmanager.register(Table(), "faults")
 
 
 @pytest.fixture(autouse=True)

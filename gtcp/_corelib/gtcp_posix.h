@@ -135,7 +135,10 @@ static inline int gtcp_poll_one(int fd, int events, int64_t timeout)
 static inline int gtcp_look(int fd)
 {
     char byte;
-    ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    ssize_t n;
+    do
+        n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
     return n >= 0 ? (int)n : -errno;
 }
 
