@@ -48,10 +48,13 @@ class FaultProxy:
         self._closed = False
         self.accepted = 0
         """Connections so far."""
-        self._listener: socket.socket | None = socket.create_server((host, 0), backlog=128)
-        self._listener.setblocking(False)
+        # Bound and never listening: while the proxy refuses, the port must not become an outgoing connection's.
+        self._holder = socket.socket()
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._holder.bind((host, 0))
         self.host: str = host
-        self.port: int = self._listener.getsockname()[1]
+        self.port: int = self._holder.getsockname()[1]
+        self._listener: socket.socket | None = self._listen()
         self._lock = threading.Lock()
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -121,11 +124,15 @@ class FaultProxy:
             self._reset_all()
 
     def listen(self) -> None:
-        """Accepts connections again. OSError when another process took the port meanwhile."""
+        """Accepts connections again, on the same port."""
         with self._changing():
             if self._listener is None and not self._closed:
-                self._listener = socket.create_server((self.host, self.port), backlog=128)
-                self._listener.setblocking(False)
+                self._listener = self._listen()
+
+    def _listen(self) -> socket.socket:
+        listener = socket.create_server((self.host, self.port), backlog=128)
+        listener.setblocking(False)
+        return listener
 
     def close(self) -> None:
         """Ends the proxy and all connections. Idempotent."""
@@ -164,7 +171,7 @@ class FaultProxy:
                 pass
         finally:
             self._reset_all()
-            for sock in (self._listener, self._wake, self._waker):
+            for sock in (self._listener, self._holder, self._wake, self._waker):
                 if sock is not None:
                     sock.close()
 
