@@ -154,8 +154,8 @@ def test_cut(proxy: FaultProxy) -> None:
 
 
 def test_faults_reach_connections_that_come_later(proxy: FaultProxy) -> None:
-    with proxy.having(LimitData(3), "down"), gtcp.Conn(proxy.address) as conn:
-        assert conn.send_recv(b"hello", 3, timeout=LONG) == b"hel"
+    with proxy.having(LimitData(2), "down"), gtcp.Conn(proxy.address) as conn:
+        assert conn.send_recv(b"hello", 2, timeout=LONG) == b"he"
     proxy.inject(Latency(1000))
     proxy.heal()
     with pair(proxy):
