@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from socket import socket
 from ssl import MemoryBIO, SSLObject
-from types import TracebackType
+from types import GenericAlias, TracebackType
 from typing import Any, Final, Generic, NoReturn, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import Buffer, Self, TypeVarTuple, Unpack, disjoint_base
@@ -92,6 +92,10 @@ alarm: Alarm
 @final
 class Fiber(Generic[_T_co]):
     """A function that runs as a greenlet of a hub, which makes it."""
+
+    def __class_getitem__(cls, item: object) -> GenericAlias: ...
+    def __init__(self, *args: object, **kwargs: object) -> NoReturn:
+        """TypeError: `Hub.spawn` makes them."""
 
     @property
     def dead(self) -> bool:

@@ -7,6 +7,8 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
 
+from types import GenericAlias
+
 cimport gtcp._corelib.epoll as epoll
 cimport gtcp._corelib.greenlet as greenlet
 cimport gtcp._corelib.posix as posix
@@ -50,7 +52,7 @@ cdef class Fiber:
         raise TypeError("greenlets are made by spawn")
 
     def __class_getitem__(cls, item):
-        return cls
+        return GenericAlias(cls, item)
 
     def _run(self):
         if self.function is None:
