@@ -6,6 +6,7 @@ import contextlib
 import random
 import select
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -51,6 +52,8 @@ class FaultProxy:
         # Bound and never listening: while the proxy refuses, the port must not become an outgoing connection's.
         self._holder = socket.socket()
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != "linux":  # elsewhere two sockets of one port need more than SO_REUSEADDR
+            self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._holder.bind((host, 0))
         self.host: str = host
         self.port: int = self._holder.getsockname()[1]
@@ -119,6 +122,9 @@ class FaultProxy:
         """Resets all connections and refuses new ones."""
         with self._changing():
             if self._listener is not None:
+                # The proxy's thread may be polling it, which keeps a closed listener alive for a moment.
+                with contextlib.suppress(OSError):
+                    self._listener.shutdown(socket.SHUT_RDWR)
                 self._listener.close()
                 self._listener = None
             self._reset_all()
@@ -130,7 +136,7 @@ class FaultProxy:
                 self._listener = self._listen()
 
     def _listen(self) -> socket.socket:
-        listener = socket.create_server((self.host, self.port), backlog=128)
+        listener = socket.create_server((self.host, self.port), backlog=128, reuse_port=sys.platform != "linux")
         listener.setblocking(False)
         return listener
 
