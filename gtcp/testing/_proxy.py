@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -57,7 +57,9 @@ class FaultProxy:
         self._holder.bind((host, 0))
         self.host: str = host
         self.port: int = self._holder.getsockname()[1]
-        self._listener: socket.socket | None = self._listen()
+        self._listener: socket.socket | None = None
+        self._listen()
+        self._changes: list[tuple[Callable[[], None], threading.Event]] = []
         self._lock = threading.Lock()
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -72,27 +74,32 @@ class FaultProxy:
     @property
     def open(self) -> int:
         """How many connections are open now."""
-        with self._lock:
-            return len(self._links)
+        return len(self._links)
 
     # -- what is done
 
     def inject(self, fault: Fault, direction: Literal["up", "down"] | None = None) -> None:
         """Adds a fault for one direction, None: for both. One of the same kind is replaced."""
+        ways = _ways(direction)
+        self._between_turns(lambda: self._inject(fault, ways))
+
+    def _inject(self, fault: Fault, ways: Iterable[Literal["up", "down"]]) -> None:
         now = time.monotonic()
-        with self._changing():
-            for way in _ways(direction):
-                self._faults[way] = [*(f for f in self._faults[way] if type(f) is not type(fault)), fault]
-                for link in self._links:
-                    link.pipe(way).begin(fault, now)
+        for way in ways:
+            self._faults[way] = [*(f for f in self._faults[way] if type(f) is not type(fault)), fault]
+            for link in self._links:
+                link.pipe(way).begin(fault, now)
 
     def heal(self, kind: type[Fault] = Fault, direction: Literal["up", "down"] | None = None) -> None:
         """Removes the faults of a kind, or all. What is on its way already still comes as late as it would have."""
-        with self._changing():
-            for way in _ways(direction):
-                self._faults[way] = [f for f in self._faults[way] if not isinstance(f, kind)]
-                for link in self._links:
-                    link.pipe(way).end(kind)
+        ways = _ways(direction)
+        self._between_turns(lambda: self._heal(kind, ways))
+
+    def _heal(self, kind: type[Fault], ways: Iterable[Literal["up", "down"]]) -> None:
+        for way in ways:
+            self._faults[way] = [f for f in self._faults[way] if not isinstance(f, kind)]
+            for link in self._links:
+                link.pipe(way).end(kind)
 
     @contextlib.contextmanager
     def having(self, fault: Fault, direction: Literal["up", "down"] | None = None) -> Iterator[None]:
@@ -105,46 +112,52 @@ class FaultProxy:
 
     def freeze(self) -> None:
         """Nothing is accepted, read or forwarded any more; connections stay open, as when a host vanishes."""
-        with self._changing():
-            self._frozen = True
+        self._between_turns(lambda: self._set_frozen(True))
 
     def thaw(self) -> None:
         """Goes on where `freeze` stopped."""
-        with self._changing():
-            self._frozen = False
+        self._between_turns(lambda: self._set_frozen(False))
+
+    def _set_frozen(self, frozen: bool) -> None:
+        self._frozen = frozen
 
     def cut(self) -> None:
         """Resets all connections."""
-        with self._changing():
-            self._reset_all()
+        self._between_turns(self._cut)
+
+    def _cut(self) -> None:
+        for link in self._links:
+            link.reset()
+        self._links.clear()
 
     def refuse(self) -> None:
         """Resets all connections and refuses new ones."""
-        with self._changing():
-            if self._listener is not None:
-                # The proxy's thread may be polling it, which keeps a closed listener alive for a moment.
-                with contextlib.suppress(OSError):
-                    self._listener.shutdown(socket.SHUT_RDWR)
-                self._listener.close()
-                self._listener = None
-            self._reset_all()
+        self._between_turns(self._refuse)
+
+    def _refuse(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self._cut()
 
     def listen(self) -> None:
         """Accepts connections again, on the same port."""
-        with self._changing():
-            if self._listener is None and not self._closed:
-                self._listener = self._listen()
+        self._between_turns(self._listen)
 
-    def _listen(self) -> socket.socket:
-        listener = socket.create_server((self.host, self.port), backlog=128, reuse_port=sys.platform != "linux")
-        listener.setblocking(False)
-        return listener
+    def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = socket.create_server(
+                (self.host, self.port), backlog=128, reuse_port=sys.platform != "linux"
+            )
+            self._listener.setblocking(False)
 
     def close(self) -> None:
         """Ends the proxy and all connections. Idempotent."""
-        with self._changing():
-            self._closed = True
+        self._between_turns(self._close)
         self._thread.join()
+
+    def _close(self) -> None:
+        self._closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -154,49 +167,52 @@ class FaultProxy:
     ) -> None:
         self.close()
 
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _between_turns(self, change: Callable[[], None]) -> None:
+        """Lets the proxy's thread do it, which then is in no system call that keeps closed sockets alive."""
+        done = threading.Event()
         with self._lock:
             if self._closed:
-                yield
                 return
-            yield
+            self._changes.append((change, done))
             with contextlib.suppress(BlockingIOError):
                 self._waker.send(b"!")
-
-    def _reset_all(self) -> None:
-        for link in self._links:
-            link.reset()
-        self._links.clear()
+        done.wait()
 
     # -- the proxy's own thread
 
     def _run(self) -> None:
         try:
-            while self._turn():
-                pass
+            while not self._closed:
+                self._turn()
         finally:
-            self._reset_all()
+            with self._lock:
+                self._closed = True
+                left, self._changes = self._changes, []
+            self._cut()
             for sock in (self._listener, self._holder, self._wake, self._waker):
                 if sock is not None:
                     sock.close()
+            for _, done in left:
+                done.set()
 
-    def _turn(self) -> bool:
-        with self._lock:
-            wanted, moment = self._wanted(time.monotonic())
+    def _turn(self) -> None:
+        wanted, moment = self._wanted(time.monotonic())
         poll = select.poll()
         for fd, events in wanted.items():
             poll.register(fd, events)
         wait = None if moment == _NEVER else max(0.0, moment - time.monotonic()) * 1000
         ready = dict(poll.poll(wait))
+        if self._wake.fileno() in ready:
+            self._wake.recv(4096)
+        if not self._frozen:
+            self._go_on(ready)
         with self._lock:
-            if self._wake.fileno() in ready:
-                self._wake.recv(4096)
-            if self._closed:
-                return False
-            if not self._frozen:
-                self._go_on(ready)
-        return True
+            changes, self._changes = self._changes, []
+        for change, done in changes:
+            try:
+                change()
+            finally:
+                done.set()
 
     def _wanted(self, now: float) -> tuple[dict[int, int], float]:
         """The descriptors to watch, and when something is due."""
