@@ -72,8 +72,9 @@ def _check_host(host: str) -> str:
         raise ValueError(f"a host name has at most {_MAX_HOST} characters, got {len(host)}")
     if not _HOST.match(host):
         raise ValueError(f"a host name cannot contain control characters, spaces or delimiters, got {host!r}")
-    if any(len(label) > _MAX_LABEL for label in host.split(".")) and ":" not in host:
-        raise ValueError(f"a label of a host name has at most {_MAX_LABEL} characters, got {host!r}")
+    labels = [] if ":" in host else host.split(".")
+    if "" in labels[:-1] or any(len(label) > _MAX_LABEL for label in labels):
+        raise ValueError(f"a label of a host name has from 1 to {_MAX_LABEL} characters, got {host!r}")
     if not host.isascii():
         try:
             host = host.encode("idna").decode("ascii")

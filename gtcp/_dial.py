@@ -206,7 +206,9 @@ class Lookup:
 
 
 def _lookup(host: str, port: int, flags: int) -> list[Target]:
-    found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, flags)
+    # As bytes: a str would go through the idna codec, whose first use imports, and a fork meanwhile would leave
+    # the child with an import lock that nobody gives back.
+    found = socket.getaddrinfo(host.encode("ascii"), port, 0, socket.SOCK_STREAM, 0, flags)
     return [(family, kind, protocol, name) for family, kind, protocol, _, name in found]
 
 

@@ -8,7 +8,7 @@ import pytest
 from contract.makers import KINDS, Maker
 
 
-@pytest.fixture(params=KINDS.values(), ids=KINDS.keys())
+@pytest.fixture(params=list(KINDS.values()), ids=list(KINDS))
 def make_conn(request: pytest.FixtureRequest, leaves_no_trace: None) -> Iterator[Maker]:
     """Make connections of one kind, which are closed at the end of the test."""
     with contextlib.ExitStack() as stack:

@@ -34,7 +34,7 @@ def test_send_pkgs(make_conn: Maker, header: int, sizes: list[int]) -> None:
 
 
 def test_send_pkgs_takes_any_iterable(make_conn: Maker) -> None:
-    def some() -> Iterator[bytes]:
+    def some() -> Iterator[bytes | bytearray]:
         yield b"a"
         yield bytearray(b"b")
 

@@ -16,8 +16,6 @@ from support.peers import frame
 from support.timing import LONG, SHORT, quick
 
 MUCH = bytes(8 << 20)
-WAKE = SHORT / 2
-"""A blocked call ends within 50 ms."""
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])
@@ -25,7 +23,7 @@ WAKE = SHORT / 2
 def test_H1_close_wakes_a_receiver(make_conn: Maker, name: str, how: str) -> None:
     conn, far = make_conn()
     waiting = Call(RECEIVES[name].call, conn, None).sleeping()
-    with quick(WAKE):
+    with quick():
         getattr(conn, how)()
         with pytest.raises(gtcp.ClosedError):
             waiting.result()
@@ -37,7 +35,7 @@ def test_H1_close_wakes_a_receiver(make_conn: Maker, name: str, how: str) -> Non
 def test_H1_close_wakes_a_sender(make_conn: Maker, name: str) -> None:
     conn, _ = make_conn(receive_buffer=4096)
     waiting = Call(SENDS[name], conn, MUCH, None).sleeping()
-    with quick(WAKE):
+    with quick():
         conn.close()
         with pytest.raises(gtcp.ClosedError):
             waiting.result()
@@ -48,7 +46,7 @@ def test_H1_close_wakes_a_sender(make_conn: Maker, name: str) -> None:
 def test_H1_close_wakes_an_exchange(make_conn: Maker, name: str, stuck_in: str) -> None:
     conn, _ = make_conn(receive_buffer=4096)
     waiting = Call(EXCHANGES[name], conn, MUCH if stuck_in == "sending" else b"?", None).sleeping()
-    with quick(WAKE):
+    with quick():
         conn.close()
         with pytest.raises(gtcp.ClosedError):
             waiting.result()
@@ -58,7 +56,7 @@ def test_H1_close_wakes_those_who_wait_for_their_turn(make_conn: Maker) -> None:
     conn, _ = make_conn(receive_buffer=4096)
     calls = [Call(conn.send, MUCH).sleeping(), Call(conn.send_recv_pkg, b"?").sleeping()]
     calls += [Call(call, b"?").sleeping() for call in (conn.send, conn.send_pkg, conn.send_recv, conn.send_recv_pkg)]
-    with quick(WAKE):
+    with quick():
         conn.close()
         for call in calls:
             with pytest.raises(gtcp.ClosedError):
@@ -69,7 +67,7 @@ def test_H1_close_wakes_a_receiver_in_the_middle_of_a_unit(make_conn: Maker) -> 
     conn, far = make_conn()
     far.sendall(frame(bytes(100_000), 4)[:50_000])
     waiting = Call(conn.recv_pkg, gtcp.PkgOption(4)).sleeping()
-    with quick(WAKE):
+    with quick():
         conn.close()
         with pytest.raises(gtcp.ClosedError):
             waiting.result()

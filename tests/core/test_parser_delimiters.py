@@ -76,11 +76,12 @@ def test_B15_units_and_limits_do_not_depend_on_the_cuts(
 def outcomes(chunks: list[bytes], needle: bytes, limit: int) -> tuple[list[object], list[object]]:
     """What the parser gave and what the model gave, in the end."""
     parser, model = Parser(), Model()
+    sources: list[Parser | Model] = [parser, model]
     results: tuple[list[object], list[object]] = [], []
     for chunk in chunks:
         parser.feed(chunk)
         model.feed(chunk)
-        for source, found in zip((parser, model), results, strict=True):
+        for source, found in zip(sources, results, strict=True):
             try:
                 while (unit := source.take_till(needle, limit)) is not None:
                     found.append(unit)

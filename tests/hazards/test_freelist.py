@@ -102,7 +102,7 @@ def test_H69_no_connection_is_dialled_into_a_pool_that_is_being_closed(peer: Mak
     refused: list[gtcp.Pool] = []
     for _ in range(30):
         pool = gtcp.Pool(address, max_size=2)
-        borrowers = [lambda pool=pool: borrow(pool) for _ in range(4)]  # type: ignore[misc]
+        borrowers = [lambda pool=pool: borrow(pool) for _ in range(4)]
         results(together([pool.close, *borrowers]))
         stats = pool.stats()
         assert (stats.idle, stats.in_use, stats.connecting, stats.waiting) == (0, 0, 0, 0)

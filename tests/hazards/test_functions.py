@@ -3,7 +3,7 @@
 The numbers are those of the project's list of hazards. H37 and H39 are about TLS.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,7 +15,7 @@ from support.timing import SHORT, quick, takes
 HUGE = bytes(16 << 20)
 WIDE = gtcp.PkgOption(header_size=4)
 
-CALLS = {
+CALLS: dict[str, Callable[[str], object]] = {
     "send": lambda address: gtcp.send_with_timeout(address, HUGE, SHORT),
     "send_recv": lambda address: gtcp.send_recv_with_timeout(address, HUGE, -1, SHORT),
     "send_pkg": lambda address: gtcp.send_pkg_with_timeout(address, HUGE, SHORT, WIDE),

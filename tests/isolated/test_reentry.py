@@ -37,31 +37,31 @@ class Handler:
             else:
                 self.errors.append(None)
 
+    def before(self, action: Callable[[], T]) -> Worker[T]:
+        """Lets the signal interrupt the main thread when it sleeps; afterwards does `action`, for which it waits."""
+        shot = shoot(signal.SIGUSR1)
+
+        def act() -> T:
+            shot.wait()
+            eventually(lambda: self.errors)
+            return action()
+
+        return Worker(act)
+
     def was_refused(self) -> bool:
         return [type(error) for error in self.errors] == [gtcp.ConcurrencyError]
-
-
-def after_the_signal(action: Callable[[], T]) -> Worker[T]:
-    """Interrupts the main thread when it sleeps, then does `action`, for which it waits."""
-    shot = shoot(signal.SIGUSR1)
-
-    def act() -> T:
-        shot.wait()
-        return action()
-
-    return Worker(act)
 
 
 def receive_inside_receive() -> None:
     with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
         for call in (conn.recv_line, conn.recv_pkg, lambda: conn.send_recv_pkg(b"x")):
             handler = Handler(call)
-            answer = after_the_signal(lambda: theirs.sendall(frame(b"reply")))
+            answer = handler.before(lambda: theirs.sendall(frame(b"reply")))
             assert conn.recv_pkg(timeout=LONG) == b"reply"
             answer.result()
             assert handler.was_refused()
         handler = Handler(lambda: conn.send_pkg(b"sending is something else"))
-        answer = after_the_signal(lambda: theirs.sendall(frame(read_frame(theirs))))
+        answer = handler.before(lambda: theirs.sendall(frame(read_frame(theirs))))
         assert conn.recv_pkg(timeout=LONG) == b"sending is something else"
         answer.result()
         assert handler.errors == [None]
@@ -75,7 +75,7 @@ def send_inside_send() -> None:
     with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
         for call in (lambda: conn.send(b"inside"), lambda: conn.send_pkgs([b"inside"])):
             handler = Handler(call)
-            answer = after_the_signal(lambda: read(theirs, len(HUGE)))
+            answer = handler.before(lambda: read(theirs, len(HUGE)))
             conn.send(HUGE, timeout=LONG)
             assert answer.result() == HUGE
             assert handler.was_refused()
@@ -92,7 +92,7 @@ def send_inside_the_wait_for_a_turn() -> None:
         first.asleep()
         handler = Handler(lambda: conn.send(b"inside"))
 
-        reader = after_the_signal(lambda: read(theirs, len(HUGE) + 7))
+        reader = handler.before(lambda: read(theirs, len(HUGE) + 7))
         conn.send(b"outside", timeout=LONG)
         assert reader.result() == HUGE + b"outside"
         first.result()
@@ -111,7 +111,7 @@ def borrow_inside_an_exchange() -> None:
                 assert other.send_recv_pkg(b"inside", timeout=LONG) == b"inside"
 
         handler = Handler(borrow)
-        answer = after_the_signal(lambda: lease.send_pkg(b"outside"))
+        answer = handler.before(lambda: lease.send_pkg(b"outside"))
         assert lease.recv_pkg(timeout=LONG) == b"outside"
         answer.result()
         assert handler.errors == [None]
@@ -133,11 +133,7 @@ def borrow_inside_the_wait_for_a_lease(handed_over: bool) -> None:
 
         handler = Handler(borrow)
 
-        def end() -> None:
-            eventually(lambda: handler.errors)
-            holder.close()
-
-        ending = after_the_signal(end)
+        ending = handler.before(holder.close)
         pool.acquire(LONG).close()
         ending.result()
         assert handler.was_refused()

@@ -15,6 +15,7 @@ import pytest
 
 import gtcp
 from support import child
+from support.peers import listen
 from support.timing import LATE, LONG, SHORT, Watch, eventually
 
 
@@ -147,3 +148,17 @@ def without_threads() -> None:
 
 def test_F4_a_server_without_threads_refuses_and_goes_on() -> None:
     child.run(without_threads)
+
+
+def idle_without_threads() -> None:
+    """The reaper cannot be started when it is first needed; the next time it can."""
+    with listen() as listener, gtcp.Pool(listener.getsockname(), ttl=SHORT) as pool:
+        usual = threading.stack_size(1 << 47)
+        pool.acquire().close()
+        threading.stack_size(usual)
+        pool.acquire().close()
+        eventually(lambda: pool.stats().closed["ttl"] == 1)
+
+
+def test_E11_a_reaper_that_could_not_start_is_started_later() -> None:
+    child.run(idle_without_threads)

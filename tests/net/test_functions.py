@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 import gtcp
-from net.conftest import Serve
+from net.ends import Serve
 from net.handlers import address_of, echo, echo_packages
 from support.calls import Call
 from support.peers import Peer, closed_address, frame, free_port, read_frame, silent

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gtcp
-from net.conftest import Host, MakePool, Serve
+from net.ends import Host, MakePool, Serve
 from net.handlers import address_of, echo
 from support.calls import Call
 from support.timing import LONG, SHORT, quick, takes

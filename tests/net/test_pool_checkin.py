@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import gtcp
-from net.conftest import Host, MakePool
+from net.ends import Host, MakePool
 from support.peers import frame, read_frame, reset
 from support.timing import LONG
 
@@ -24,7 +24,7 @@ def fate(pool: gtcp.Pool, host: Host, use: Use) -> str:
     return "idle" if stats.idle else next(reason for reason, count in stats.closed.items() if count)
 
 
-def failing(error: type[Exception], call: Callable[[gtcp.PoolConn], Any]) -> Use:
+def failing(error: type[Exception], call: Callable[[Any], Any]) -> Use:
     def use(lease: gtcp.PoolConn, far: socket.socket) -> None:
         with pytest.raises(error):
             call(lease)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 import gtcp
-from net.conftest import Host, MakePool
+from net.ends import Host, MakePool
 from support.peers import frame, read_frame, reset
 from support.timing import LONG, SHORT, eventually, takes
 

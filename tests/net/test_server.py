@@ -6,7 +6,7 @@ import threading
 import pytest
 
 import gtcp
-from net.conftest import Serve
+from net.ends import Serve
 from net.handlers import address_of, echo
 from support.calls import Call
 from support.peers import free_port, listen

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import gtcp
-from net.conftest import Serve
+from net.ends import Serve
 from net.handlers import address_of, echo, echo_packages
 from support.peers import reset
 from support.timing import LONG, SHORT, eventually

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import gtcp
-from net.conftest import Serve
+from net.ends import Serve
 from net.handlers import address_of, echo
 from support.peers import free_port
 from support.timing import LONG
