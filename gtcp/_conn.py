@@ -20,7 +20,62 @@ if TYPE_CHECKING:
     from gtcp._tls import TLSInfo
 
 
-class Conn(_core.BaseConn):
+class Handle(_core.BaseConn):
+    """What every Conn and PoolConn shares in the Python layer, however its calls wait.
+
+    A subclass names the class of the core first: objects are made as the first base makes them.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def from_socket(cls, sock: socket.socket) -> Self:
+        """Takes a connected stream socket over: `sock` is detached, the connection owns the descriptor.
+
+        TypeError for anything but a stream socket; `sock` is as before then.
+        """
+        if not isinstance(sock, socket.socket):
+            raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
+        if sock.type != socket.SOCK_STREAM:
+            raise TypeError(f"sock must be a stream socket, not {sock.type!r}")
+        conn = cls.__new__(cls)
+        tune(sock)
+        conn._take_socket(sock)
+        return conn
+
+    def tls_info(self) -> TLSInfo | None:
+        """Version, cipher, ALPN protocol and the peer's certificate; None for plain TCP."""
+        return self._ask_tls(_describe_tls)
+
+    def _take_socket(self, sock: socket.socket) -> None:
+        local, remote = names_of(sock)
+        self._adopt(sock, local, remote)
+
+    # -- addresses
+
+    def local_addr(self) -> Address:
+        """This end of the connection; ClosedError before it is open and after a lease ended."""
+        return of_socket(self._names()[0])
+
+    def remote_addr(self) -> Address:
+        """The peer's end of the connection; ClosedError before it is open and after a lease ended."""
+        return of_socket(self._names()[1])
+
+    def _dropped(self) -> None:
+        """The last reference went away while the connection was open."""
+        try:
+            if not sys.is_finalizing():
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            self._discard()
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return f"<{type(self).__module__}.{type(self).__qualname__} closed>"
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self.local_addr()} -> {self.remote_addr()}>"
+
+
+class Conn(_core.BlockingConn, Handle):
     """A TCP connection to `addr`: "host:port", "[ipv6]:port" or (host, port).
 
     `timeout`: seconds for connecting: name, all addresses, TLS handshake; None for no limit. Raises Timeout,
@@ -44,21 +99,6 @@ class Conn(_core.BaseConn):
         address = parse(addr)
         context = tls_context(tls, server_hostname)
         self._open(address, _core.to_deadline(timeout), context, server_hostname)
-
-    @classmethod
-    def from_socket(cls, sock: socket.socket) -> Self:
-        """Takes a connected stream socket over: `sock` is detached, the connection owns the descriptor.
-
-        TypeError for anything but a stream socket; `sock` is as before then.
-        """
-        if not isinstance(sock, socket.socket):
-            raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
-        if sock.type != socket.SOCK_STREAM:
-            raise TypeError(f"sock must be a stream socket, not {sock.type!r}")
-        conn = cls.__new__(cls)
-        tune(sock)
-        conn._take_socket(sock)
-        return conn
 
     def _open(
         self,
@@ -101,14 +141,6 @@ class Conn(_core.BaseConn):
         else:
             _tls.connect(self, _tls.client_context(tls), server_hostname or self.remote_addr().host, deadline)
 
-    def tls_info(self) -> TLSInfo | None:
-        """Version, cipher, ALPN protocol and the peer's certificate; None for plain TCP."""
-        return self._ask_tls(_describe_tls)
-
-    def _take_socket(self, sock: socket.socket) -> None:
-        local, remote = names_of(sock)
-        self._adopt(sock, local, remote)
-
     # -- the forms of the original with a timeout in front
 
     def send_with_timeout(self, data: Buffer, timeout: float | None, retry: Retry | None = None) -> None:
@@ -137,16 +169,6 @@ class Conn(_core.BaseConn):
         """`send_recv_pkg(data, option, timeout=timeout)`: the timeout is for both together."""
         return self.send_recv_pkg(data, option, timeout=timeout)
 
-    # -- addresses
-
-    def local_addr(self) -> Address:
-        """This end of the connection; ClosedError before it is open and after a lease ended."""
-        return of_socket(self._names()[0])
-
-    def remote_addr(self) -> Address:
-        """The peer's end of the connection; ClosedError before it is open and after a lease ended."""
-        return of_socket(self._names()[1])
-
     def detach(self) -> socket.socket:
         """Gives the connection away as a blocking socket; this object is closed then.
 
@@ -154,19 +176,6 @@ class Conn(_core.BaseConn):
         is in progress; the connection is as before then.
         """
         return socket.socket(fileno=self._detach())
-
-    def _dropped(self) -> None:
-        """The last reference went away while the connection was open."""
-        try:
-            if not sys.is_finalizing():
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        finally:
-            self._discard()
-
-    def __repr__(self) -> str:
-        if self.closed:
-            return f"<{type(self).__module__}.{type(self).__qualname__} closed>"
-        return f"<{type(self).__module__}.{type(self).__qualname__} {self.local_addr()} -> {self.remote_addr()}>"
 
 
 def _describe_tls(session: ssl.SSLObject) -> TLSInfo:

@@ -3,7 +3,7 @@
 Moments are `time.monotonic()` seconds, durations are seconds; None means no limit for both.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractContextManager
 from socket import socket
 from ssl import MemoryBIO, SSLObject
@@ -23,8 +23,11 @@ __all__ = [
     "POLLOUT",
     "REASON_NAMES",
     "Alarm",
+    "AsyncConn",
+    "AsyncUnitIterator",
     "BaseConn",
     "BasePool",
+    "BlockingConn",
     "Fiber",
     "Hub",
     "Parser",
@@ -146,9 +149,65 @@ class Parser:
 
 @disjoint_base
 class BaseConn:
-    """What Conn and PoolConn share; calls `_dropped()` of its subclass when an open connection was forgotten."""
+    """What every Conn and PoolConn shares; calls `_dropped()` of its subclass when an open connection was forgotten."""
 
     def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    def set_deadline(self, when: float | None) -> None: ...
+    def set_deadline_recv(self, when: float | None) -> None: ...
+    def set_deadline_send(self, when: float | None) -> None: ...
+    def set_buffer_wait_recv(self, seconds: float, /) -> None:
+        """The silence that ends `recv(-1)`."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that have been received and not yet been taken."""
+
+    @property
+    def closed(self) -> bool: ...
+    def fileno(self) -> int:
+        """The descriptor, for looking only; -1 when closed."""
+
+    def is_alive(self) -> bool:
+        """Neither side has closed or broken the connection, as far as the kernel knows."""
+
+    def close_write(self) -> None:
+        """Tells the peer that nothing more comes."""
+
+    def abort(self) -> None:
+        """Closes with a reset."""
+
+    def __del__(self) -> None: ...
+    def __reduce__(self) -> NoReturn: ...
+
+    # For the layer above.
+
+    def _check_new(self) -> None:
+        """RuntimeError when the handle has had a connection."""
+
+    def _adopt(self, sock: socket, local: object, remote: object) -> None:
+        """Takes a connected socket over, also when this fails; `sock` is detached."""
+
+    def _names(self) -> tuple[object, object]:
+        """(local, remote) address as the socket module gives them."""
+
+    def _detach(self) -> int:
+        """Gives the descriptor away."""
+
+    def _gather_sends(self) -> None:
+        """Gathers from now on until the end of the connection."""
+
+    def _discard(self) -> None:
+        """Closes without a way back into the pool."""
+
+    def _leak(self) -> None:
+        """Ends a lease that nobody holds any more."""
+
+    def _ask_tls(self, question: Callable[[SSLObject], _T]) -> _T | None:
+        """`question(session)`, None for plain TCP."""
+
+class BlockingConn(BaseConn):
+    """A handle whose calls block."""
+
     def send(self, data: Buffer, retry: Retry | None = None, *, timeout: float | None = None) -> None:
         """Sends all of `data`."""
 
@@ -212,65 +271,15 @@ class BaseConn:
     def lines(self, *, timeout: float | None = None, max_size: int | None = None) -> Iterator[bytes]:
         """The lines that come, until a clean EOF; `timeout` is for each."""
 
-    def set_deadline(self, when: float | None) -> None: ...
-    def set_deadline_recv(self, when: float | None) -> None: ...
-    def set_deadline_send(self, when: float | None) -> None: ...
-    def set_buffer_wait_recv(self, seconds: float, /) -> None:
-        """The silence that ends `recv(-1)`."""
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that have been received and not yet been taken."""
-
-    @property
-    def closed(self) -> bool: ...
-    def fileno(self) -> int:
-        """The descriptor, for looking only; -1 when closed."""
-
-    def is_alive(self) -> bool:
-        """Neither side has closed or broken the connection, as far as the kernel knows."""
-
-    def close_write(self) -> None:
-        """Tells the peer that nothing more comes."""
-
     def close(self) -> None:
         """Closes the connection, or puts a leased one back."""
-
-    def abort(self) -> None:
-        """Closes with a reset."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def __del__(self) -> None: ...
-    def __reduce__(self) -> NoReturn: ...
 
     # For the layer above.
-
-    def _check_new(self) -> None:
-        """RuntimeError when the handle has had a connection."""
-
-    def _adopt(self, sock: socket, local: object, remote: object) -> None:
-        """Takes a connected socket over, also when this fails; `sock` is detached."""
-
-    def _names(self) -> tuple[object, object]:
-        """(local, remote) address as the socket module gives them."""
-
-    def _detach(self) -> int:
-        """Gives the descriptor away."""
-
-    def _gather_sends(self) -> None:
-        """Gathers from now on until the end of the connection."""
-
-    def _discard(self) -> None:
-        """Closes without a way back into the pool."""
-
-    def _leak(self) -> None:
-        """Ends a lease that nobody holds any more."""
-
-    def _ask_tls(self, question: Callable[[SSLObject], _T]) -> _T | None:
-        """`question(session)`, None for plain TCP."""
 
     def _start_tls(
         self,
@@ -293,6 +302,107 @@ class Tls:
 
     def ask(self, question: Callable[[SSLObject], _T]) -> _T:
         """`question(session)`, while nobody else uses the session."""
+
+class AsyncConn(BaseConn):
+    """A handle whose calls are awaited; what they answer is a coroutine."""
+
+    def send(
+        self, data: Buffer, retry: Retry | None = None, *, timeout: float | None = None
+    ) -> Coroutine[object, None, None]:
+        """Sends all of `data`."""
+
+    def send_pkg(
+        self, data: Buffer, option: PkgOption | None = None, *, timeout: float | None = None
+    ) -> Coroutine[object, None, None]:
+        """Sends one package."""
+
+    def send_pkgs(
+        self, packages: Iterable[Buffer], option: PkgOption | None = None, *, timeout: float | None = None
+    ) -> Coroutine[object, None, None]:
+        """Sends many packages in as few system calls as possible."""
+
+    def recv(
+        self, length: int = -1, retry: Retry | None = None, *, timeout: float | None = None
+    ) -> Coroutine[object, None, bytes]:
+        """Exactly `length` bytes; with 0 what one read gives; with -1 what comes until a pause."""
+
+    def recv_into(self, buffer: Buffer, n: int = 0, *, timeout: float | None = None) -> Coroutine[object, None, int]:
+        """Receives exactly `n` bytes into the buffer, or with 0 what one read gives; answers how many."""
+
+    def recv_line(
+        self, retry: Retry | None = None, *, timeout: float | None = None, max_size: int | None = None
+    ) -> Coroutine[object, None, bytes]:
+        """Receives up to a newline, which is dropped."""
+
+    def recv_till(
+        self, til: bytes, retry: Retry | None = None, *, timeout: float | None = None, max_size: int | None = None
+    ) -> Coroutine[object, None, bytes]:
+        """Receives up to and with the delimiter."""
+
+    def recv_pkg(
+        self, option: PkgOption | None = None, *, timeout: float | None = None
+    ) -> Coroutine[object, None, bytes]:
+        """Receives the payload of one package."""
+
+    def recv_pkgs(
+        self, n: int = -1, option: PkgOption | None = None, *, timeout: float | None = None
+    ) -> Coroutine[object, None, list[bytes]]:
+        """Receives `n` packages; with -1 at least one, and all that have arrived with it."""
+
+    def send_recv(
+        self, data: Buffer, length: int = -1, retry: Retry | None = None, *, timeout: float | None = None
+    ) -> Coroutine[object, None, bytes]:
+        """`send` and `recv` as one exchange."""
+
+    def send_recv_pkg(
+        self, data: Buffer, option: PkgOption | None = None, *, timeout: float | None = None
+    ) -> Coroutine[object, None, bytes]:
+        """`send_pkg` and `recv_pkg` as one exchange."""
+
+    def send_recv_pkgs(
+        self,
+        packages: Iterable[Buffer],
+        option: PkgOption | None = None,
+        *,
+        timeout: float | None = None,
+        window: int = 64,
+    ) -> Coroutine[object, None, list[bytes]]:
+        """Sends many packages and receives the one reply of each, with up to `window` under way."""
+
+    def packages(self, option: PkgOption | None = None, *, timeout: float | None = None) -> AsyncUnitIterator:
+        """The packages that come, until a clean EOF; `timeout` is for each."""
+
+    def lines(self, *, timeout: float | None = None, max_size: int | None = None) -> AsyncUnitIterator:
+        """The lines that come, until a clean EOF; `timeout` is for each."""
+
+    def close(self) -> Coroutine[object, None, None]:
+        """Closes the connection, or puts a leased one back."""
+
+    def __aenter__(self) -> Coroutine[object, object, Self]: ...
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Coroutine[object, None, None]: ...
+
+    # For the layer above.
+
+    def _opened(self) -> Coroutine[object, object, Self]: ...
+    def _start_tls(
+        self,
+        session: SSLObject,
+        calls: tuple[Callable[..., Any], Callable[..., Any], Callable[[], object], Callable[[], object]],
+        incoming: MemoryBIO,
+        outgoing: MemoryBIO,
+        translate: Callable[[BaseException], BaseException | None],
+        deadline: float | None,
+    ) -> Coroutine[object, None, Tls]:
+        """TLS from the next byte on; arguments as those of BlockingConn's."""
+
+@final
+class AsyncUnitIterator:
+    """Units one after the other until a clean end; what the `packages` and `lines` of an AsyncConn give."""
+
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Coroutine[object, None, bytes]: ...
 
 @final
 class UnitIterator:

@@ -20,5 +20,10 @@ include "_corelib/alarm.pxi"        # when somebody has to look after idle conne
 include "_corelib/arguments.pxi"    # what callers hand in, checked before a byte moves
 include "_corelib/batch.pxi"        # many packages in few system calls
 include "_corelib/conn.pxi"         # the handle a user holds
+include "_corelib/blocking.pxi"     # its calls that block
+include "_corelib/loop.pxi"         # waiting in an event loop of asyncio
+include "_corelib/aio.pxi"          # a call as an awaitable
+include "_corelib/aiocalls.pxi"     # the different calls
+include "_corelib/aioconn.pxi"      # the handle that has them
 include "_corelib/lease.pxi"        # a handle on loan from a pool
 include "_corelib/start.pxi"        # once per process

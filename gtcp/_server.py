@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import queue
 import socket
 import threading
@@ -13,14 +11,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from gtcp import _core
-from gtcp._address import Address, AddressLike, of_socket, parse
+from gtcp._address import Address, AddressLike, of_socket
 from gtcp._conn import Conn
-from gtcp._dial import resolve
-from gtcp._errors import BY_ERRNO, EOF, ClosedError, Error, SocketError
+from gtcp._errors import EOF, ClosedError, Error
+from gtcp._listen import CAPACITY, FATAL, Listening, Names, listen, longer
 
 if TYPE_CHECKING:
     import ssl
-    from os import PathLike
 
     from typing_extensions import Self
 
@@ -28,15 +25,8 @@ Handler = Callable[[Conn], object]
 
 logger = logging.getLogger("gtcp")
 
-# Errors of accept(2) that end the listening; all others belong to the connection that was not accepted,
-# or pass when descriptors or memory become free.
-_FATAL = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP, errno.EFAULT}
-_CAPACITY = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_BACK_OFF_FIRST = 0.005
-_BACK_OFF_MOST = 0.5
 
-
-class Server:
+class Server(Listening[Handler]):
     """A TCP server: `handler(conn)` runs in a thread of its own for each connection.
 
     `address`: "host:port", ":port" for every interface, "" for any free port (see `get_listened_port`). `name`: for
@@ -61,18 +51,8 @@ class Server:
         gather_sends: bool = False,
         backlog: int = 1024,
     ) -> None:
-        self.set_address(address)
-        self._tls: ssl.SSLContext | None = None
-        self._tls_files: tuple[str | PathLike[str], str | PathLike[str]] | None = None
-        if tls is not None:
-            self.set_tls_config(tls)
-        self._handshake_timeout = handshake_timeout
+        super().__init__(address, handler, tls, handshake_timeout, backlog)
         self._gather_sends = gather_sends
-        _core.to_deadline(handshake_timeout)
-        self._handler: Handler | None = None
-        if handler is not None:
-            self.set_handler(handler)
-        self._backlog = backlog
         self.name = name
         self._lock = threading.Lock()
         self._acceptor: _Acceptor | None = None
@@ -81,59 +61,7 @@ class Server:
         self._stopped = _core.Signal()
         self._workers = _make_workers(concurrency)
         if name is not None:
-            _register(name, self)
-
-    # -- settings
-
-    def set_address(self, address: AddressLike | Address) -> None:
-        """Where to listen from the next `start` on. ValueError or TypeError for a bad address."""
-        self._address = parse(address, listening=True)
-        self._address_given = address
-
-    def get_address(self) -> AddressLike | Address:
-        """What `set_address` was given."""
-        return self._address_given
-
-    def set_handler(self, handler: Handler) -> None:
-        """The function that is called with each new Conn from now on. TypeError when it is none."""
-        if not callable(handler):
-            raise TypeError(f"handler must be callable, got {handler!r}")
-        self._handler = handler
-
-    def set_tls_config(self, config: ssl.SSLContext) -> None:
-        """TLS by this context for the connections accepted from now on. TypeError or ValueError for anything else."""
-        from gtcp import _tls
-
-        self._tls, self._tls_files = _tls.server_context(config), None
-
-    def set_tls_key_crt(self, crt_file: str | PathLike[str], key_file: str | PathLike[str]) -> None:
-        """TLS with a certificate and its key, PEM files, for the connections accepted from now on.
-
-        OSError when a file cannot be read, TLSError when its content is wrong: the server is as before then.
-        """
-        from gtcp import _tls
-
-        self._tls = _tls.load_key_crt(crt_file, key_file, server_side=True)
-        self._tls_files = crt_file, key_file
-
-    def reload_tls(self) -> None:
-        """Reads the files of `set_tls_key_crt` again, for the connections accepted from now on.
-
-        Those that are open go on. RuntimeError when the server has no files to read; errors as there.
-        """
-        if self._tls_files is None:
-            raise RuntimeError("there are no files to read again: set_tls_key_crt was not called")
-        self.set_tls_key_crt(*self._tls_files)
-
-    def get_listened_address(self) -> Address | None:
-        """The address in use; None while not listening."""
-        acceptor = self._acceptor
-        return None if acceptor is None else acceptor.address
-
-    def get_listened_port(self) -> int:
-        """The port in use; -1 while not listening."""
-        address = self.get_listened_address()
-        return -1 if address is None else address.port
+            _names.register(name, self)
 
     # -- life
 
@@ -149,13 +77,13 @@ class Server:
             if self._handler is None:
                 raise ValueError("the server has no handler")
             self._stopped = _core.Signal()
-            acceptor = _Acceptor(_listen(self._address, self._backlog), self._serve, self._workers.host)
+            acceptor = _Acceptor(listen(self._address, self._backlog), self._serve, self._workers.host)
             try:
                 acceptor.start()
             except BaseException:
                 acceptor.stop()
                 raise
-            self._acceptor = acceptor
+            self._acceptor, self._listened = acceptor, acceptor.address
 
     def run(self) -> None:
         """`start()`, then serves until `close()` or `shutdown()`; returns normally then.
@@ -178,7 +106,7 @@ class Server:
             conn._discard()  # which, unlike close, waits for nobody's goodbye
         self._workers.close()
         self._stopped.set()
-        _unregister(self)
+        _names.unregister(self)
 
     def shutdown(self, timeout: float | None = None) -> int:
         """Stops listening, lets handlers finish for `timeout` seconds (None: as long as it takes), closes the rest.
@@ -199,7 +127,7 @@ class Server:
 
     def _stop_listening(self) -> None:
         with self._lock:
-            acceptor, self._acceptor = self._acceptor, None
+            acceptor, self._acceptor, self._listened = self._acceptor, None, None
         if acceptor is not None:
             acceptor.stop()
 
@@ -271,10 +199,6 @@ class Server:
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        address = self.get_listened_address()
-        return f"<gtcp.Server {'not listening' if address is None else address}>"
-
 
 class _Acceptor:
     """The thread that accepts, and the only one that touches the listening socket."""
@@ -321,13 +245,13 @@ class _Acceptor:
             except BlockingIOError:
                 continue
             except OSError as error:
-                if error.errno in _FATAL:
+                if error.errno in FATAL:
                     logger.error("listening on %s ended: %s", self.address, error)
                     return
-                if error.errno in _CAPACITY:
+                if error.errno in CAPACITY:
                     if back_off == 0.0:
                         logger.error("cannot accept connections on %s for now: %s", self.address, error)
-                    back_off = min(max(2 * back_off, _BACK_OFF_FIRST), _BACK_OFF_MOST)
+                    back_off = longer(back_off)
                     if _core.wait_any({self._wake.fileno(): _core.POLLIN}, _core.to_deadline(back_off)):
                         return
 
@@ -416,61 +340,15 @@ class _Threads:
             self._idle = 0
 
 
-def _listen(address: Address, backlog: int) -> socket.socket:
-    """A listening, non-blocking socket; every interface means both IPv6 and IPv4 where the system has both."""
-    if address.host:
-        family, kind, protocol, name = resolve(address, None)[0]
-        return _bind(family, kind, protocol, name, backlog, address)
-    if socket.has_dualstack_ipv6():
-        try:
-            name = ("::", address.port, 0, 0)
-            return _bind(socket.AF_INET6, socket.SOCK_STREAM, 0, name, backlog, address)
-        except SocketError as error:
-            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                raise
-    return _bind(socket.AF_INET, socket.SOCK_STREAM, 0, ("0.0.0.0", address.port), backlog, address)
-
-
-def _bind(
-    family: int, kind: int, protocol: int, name: tuple[object, ...], backlog: int, address: Address
-) -> socket.socket:
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if address.host else 0)
-        sock.bind(name)
-        sock.listen(backlog)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        number = error.errno or errno.EIO
-        raise BY_ERRNO.get(number, SocketError)(number, os.strerror(number), str(address)) from None
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 # -- servers by name
 
-_by_name: dict[str, Server] = {}
+_names: Names[Server] = Names()
 
 
 def get_server(name: str = "default") -> Server:
     """The server of this name; made, without address and handler, when there is none."""
-    server = _by_name.get(name)
+    server = _names.get(name)
     return Server(name=name) if server is None else server
-
-
-def _register(name: str, server: Server) -> None:
-    if _by_name.setdefault(name, server) is not server:
-        raise ValueError(f"there is a server named {name!r} already")
-
-
-def _unregister(server: Server) -> None:
-    if server.name is not None and _by_name.get(server.name) is server:
-        del _by_name[server.name]
 
 
 Server.__module__ = "gtcp"

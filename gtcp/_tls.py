@@ -115,30 +115,51 @@ _sessions: dict[tuple[object, ...], _core.Tls] = {}
 _MAX_SESSIONS = 32
 
 
-def connect(conn: _core.BaseConn, context: ssl.SSLContext, host: str, deadline: float | None) -> None:
+Session = tuple[ssl.SSLObject, tuple[Any, Any, Any, Any], ssl.MemoryBIO, ssl.MemoryBIO, Any]
+"""What the core needs of a session: itself, its calls, the records on both sides, and `translate`."""
+
+
+def connect(conn: _core.BlockingConn, context: ssl.SSLContext, host: str, deadline: float | None) -> None:
     """The client's side of the handshake, resuming the last session with this peer if there is one."""
-    # A session that nobody verified serves only those who do not ask for it.
-    peer = (context, context.verify_mode, context.check_hostname, host, conn._names()[1])
+    peer = peer_of(conn, context, host)
+    remember(peer, conn._start_tls(*client_session(peer, context, host), deadline))
+
+
+def accept(conn: _core.BlockingConn, context: ssl.SSLContext, deadline: float | None) -> None:
+    """The server's side of the handshake."""
+    conn._start_tls(*server_session(context), deadline)
+
+
+def peer_of(conn: _core.BaseConn, context: ssl.SSLContext, host: str) -> tuple[object, ...]:
+    """Whose session can be resumed. One that nobody verified serves only those who do not ask for it."""
+    return context, context.verify_mode, context.check_hostname, host, conn._names()[1]
+
+
+def client_session(peer: tuple[object, ...], context: ssl.SSLContext, host: str) -> Session:
     last = _sessions.pop(peer, None)
     # TLS 1.3 sends tickets after the handshake, so the session is asked for only now.
     session = None if last is None else last.ask(_session_of)
-    _sessions[peer] = _agree(conn, context, deadline, server_hostname=host or None, session=session)
+    return _new_session(context, server_hostname=host or None, session=session)
+
+
+def server_session(context: ssl.SSLContext) -> Session:
+    return _new_session(context, server_side=True)
+
+
+def remember(peer: tuple[object, ...], tls: _core.Tls) -> None:
+    """For the next connection to this peer."""
+    _sessions[peer] = tls
     while len(_sessions) > _MAX_SESSIONS:
         _sessions.pop(next(iter(_sessions)), None)
 
 
-def accept(conn: _core.BaseConn, context: ssl.SSLContext, deadline: float | None) -> None:
-    """The server's side of the handshake."""
-    _agree(conn, context, deadline, server_side=True)
-
-
-def _agree(conn: _core.BaseConn, context: ssl.SSLContext, deadline: float | None, **how: Any) -> _core.Tls:
+def _new_session(context: ssl.SSLContext, **how: Any) -> Session:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     try:
         session = context.wrap_bio(incoming, outgoing, **how)
     except ssl.SSLError as error:
         raise translate(error) or error from None
-    return conn._start_tls(session, _calls_of(session), incoming, outgoing, translate, deadline)
+    return session, _calls_of(session), incoming, outgoing, translate
 
 
 def _calls_of(session: ssl.SSLObject) -> tuple[Any, Any, Any, Any]:

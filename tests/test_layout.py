@@ -7,10 +7,12 @@ import ast
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import gtcp
+import gtcp.aio
 
 PACKAGE = Path(__file__).parents[1] / "gtcp"
 if not PACKAGE.is_dir():
@@ -28,13 +30,23 @@ MAY_IMPORT = {
     "_greenlets": BASE | {"_core"},
     "_conn": CONN,
     "_pool": CONN | {"_conn"},
-    "_server": CONN | {"_conn", "_greenlets"},
+    "_listen": CONN,
+    "_server": CONN | {"_conn", "_greenlets", "_listen"},
     "_funcs": CONN | {"_conn", "_pool", "_server"},
+}
+# The modules of gtcp.aio, from the lowest to the highest, and what each needs of the package itself.
+AIO = {
+    "_dial": CONN,
+    "_conn": CONN | {"_conn"},
+    "_pool": CONN | {"_conn", "_pool"},
+    "_server": CONN | {"_conn", "_listen"},
+    "_funcs": CONN | {"_conn"},
 }
 # What a user's extras may bring in; everything else is gtcp or the standard library.
 OPTIONAL = {"greenlet"}
 
 MODULES = sorted(PACKAGE.glob("*.py"))
+IN_LOOPS = sorted((PACKAGE / "aio").glob("*.py"))
 FOR_TESTS = sorted((PACKAGE / "testing").glob("*.py"))
 PARTS = sorted((PACKAGE / "_corelib").glob("*.pxi"))
 BOUNDARIES = sorted((PACKAGE / "_corelib").glob("*.pxd"))
@@ -62,7 +74,8 @@ def imports(path: Path, *, typing: bool = True) -> set[str]:
             if node.level:
                 module = f"gtcp.{module}".rstrip(".")
             # `from gtcp import _core` names a module, `from gtcp._errors import EOF` does not.
-            found |= {f"gtcp.{alias.name}" for alias in node.names} if module == "gtcp" else {module}
+            package = module in {"gtcp", "gtcp.aio"}
+            found |= {f"{module}.{alias.name}" for alias in node.names} if package else {module}
     return found
 
 
@@ -78,12 +91,20 @@ def test_a_module_imports_only_what_lies_below(path: Path) -> None:
     assert ours <= MAY_IMPORT[path.stem]
 
 
+@pytest.mark.parametrize("path", [path for path in IN_LOOPS if path.stem != "__init__"], ids=by_name)
+def test_a_module_of_aio_imports_only_what_lies_below(path: Path) -> None:
+    assert path.stem in AIO, f"decide in {Path(__file__).name} what aio/{path.name} may import"
+    ours = {name for name in imports(path) if name.startswith("gtcp.")}
+    below = list(AIO)[: list(AIO).index(path.stem)]
+    assert ours <= {f"gtcp.{name}" for name in AIO[path.stem]} | {f"gtcp.aio.{name}" for name in below}
+
+
 @pytest.mark.parametrize("path", FOR_TESTS, ids=by_name)
 def test_what_tests_connections_shares_no_code_with_them(path: Path) -> None:
     assert not [name for name in imports(path) if re.match(r"gtcp(?!\.testing)", name)]
 
 
-@pytest.mark.parametrize("path", MODULES + FOR_TESTS, ids=by_name)
+@pytest.mark.parametrize("path", MODULES + IN_LOOPS + FOR_TESTS, ids=by_name)
 def test_nothing_is_needed_at_run_time(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path, typing=False)}
     assert tops <= {"gtcp"} | OPTIONAL | sys.stdlib_module_names
@@ -99,23 +120,26 @@ def test_the_package_only_reexports() -> None:
     assert {type(node) for node in rest} <= {ast.ImportFrom, ast.Assign, ast.FunctionDef}
 
 
-def test_all_is_sorted_and_complete() -> None:
+@pytest.mark.parametrize("package", [gtcp, gtcp.aio], ids=lambda package: package.__name__)
+def test_all_is_sorted_and_complete(package: Any) -> None:
     # As the linter sorts: constants, classes, functions.
-    assert list(gtcp.__all__) == sorted(gtcp.__all__, key=lambda name: (not name.isupper(), name.islower(), name))
-    assert len(set(gtcp.__all__)) == len(gtcp.__all__)
-    for name in gtcp.__all__:
-        assert hasattr(gtcp, name), name
-    public = {name for name, value in vars(gtcp).items() if not name.startswith("_") and not is_module(value)}
-    assert public <= set(gtcp.__all__)
+    assert list(package.__all__) == sorted(package.__all__, key=lambda name: (not name.isupper(), name.islower(), name))
+    assert len(set(package.__all__)) == len(package.__all__)
+    for name in package.__all__:
+        assert hasattr(package, name), name
+    public = {name for name, value in vars(package).items() if not name.startswith("_") and not is_module(value)}
+    assert public <= set(package.__all__)
 
 
 def is_module(value: object) -> bool:
     return isinstance(value, type(sys))
 
 
-@pytest.mark.parametrize("name", [name for name in gtcp.__all__ if isinstance(getattr(gtcp, name), type)])
-def test_a_public_class_says_where_users_find_it(name: str) -> None:
-    assert getattr(gtcp, name).__module__ == "gtcp"
+@pytest.mark.parametrize("package", [gtcp, gtcp.aio], ids=lambda package: package.__name__)
+def test_a_public_class_says_where_users_find_it(package: Any) -> None:
+    for name in package.__all__:
+        if isinstance(getattr(package, name), type):
+            assert getattr(package, name).__module__ == package.__name__
 
 
 # The core.

@@ -133,6 +133,17 @@ cdef int send_batch(Stream stream, Outbox outbox, int64_t deadline) except -1:
     return 0
 
 
+cdef bint batch_is_full(Stream stream, Unit* unit, list packages, Py_ssize_t n) except -1:
+    """Takes the packages that have arrived: True when there are n, or with n < 0 any."""
+    try:
+        stream.parser.take_all(unit, packages, n - len(packages) if n > 0 else -1)
+    except LimitError:
+        if n > 0 or not packages:
+            raise
+        stream.parser.oversized = False     # the next call meets the one that is too long
+    return len(packages) == n or (n < 0 and len(packages) > 0)
+
+
 cdef list recv_batch(Stream stream, Unit* unit, Py_ssize_t n, int64_t deadline):
     """n packages, or with n < 0 at least one and what arrived with it. On failure all stay in the stream."""
     cdef list packages = []
@@ -142,17 +153,12 @@ cdef list recv_batch(Stream stream, Unit* unit, Py_ssize_t n, int64_t deadline):
     try:
         stream.claim_receiver()
         try:
-            while True:
-                stream.parser.take_all(unit, packages, n - len(packages) if n > 0 else -1)
-                if len(packages) == n or (n < 0 and packages):
-                    return packages
+            while not batch_is_full(stream, unit, packages, n):
                 if late(&wait):
                     raise Timeout("timed out while receiving")
                 packages.append(stream._receive(unit, deadline))
-        except BaseException as error:
-            if n < 0 and packages and isinstance(error, LimitError):
-                stream.parser.oversized = False
-                return packages         # they came before the one that is too long, which the next call meets
+            return packages
+        except:
             put_back_packages(stream.parser, unit.header_size, packages)
             stream._after_failed_receive(unit)
             raise

@@ -284,6 +284,19 @@ cdef class Framing:
         self.scanned = 0
         return 0
 
+    cdef int unread(self, Unit* unit, object value) except -1:
+        """Unreads a unit that was taken and then not wanted."""
+        cdef char[4] header
+        if unit.kind == INTO:
+            return self.put_back(unit.target, unit.got)
+        if unit.kind == LINE:
+            self.put_back(unit.needle, unit.needle_size)
+        self.put_back(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+        if unit.kind == PKG:
+            wire.put_length(header, unit.header_size, <uint32_t>PyBytes_GET_SIZE(value))
+            self.put_back(header, unit.header_size)
+        return 0
+
     # -- receiving bytes
 
     cdef int make_room(self, Unit* unit, Room* room) except -1:

@@ -379,7 +379,7 @@ cdef class Hub(Way):
         Py_INCREF(watch)                # epoll names it until `unwatch`
         return watch
 
-    cdef int unwatch(self, Watch watch) except -1:
+    cdef bint unwatch(self, Watch watch) except -1:
         """From any thread, as closing is."""
         if watch.fd >= 0:
             epoll.remove(self.poller, watch.fd)
@@ -390,7 +390,7 @@ cdef class Hub(Way):
                 self.wake(<Fiber>watch.reader)
             if watch.writer is not None:
                 self.wake(<Fiber>watch.writer)
-        return 0
+        return False
 
     cdef int wait_watched(self, Watch watch, int events, int64_t deadline) except -1:
         cdef Fiber fiber = self.current

@@ -22,6 +22,8 @@ cdef struct Wait:
     bint sleep
     # What a step that is not done needs before it can go on: POLLIN, POLLOUT or both; 0: some time, until `until`.
     int events
+    # How many more system calls it may make before others have to be served; negative: as many as it likes.
+    int64_t credit
     # The call has read before; when it has to stop, 0 while it is not late.
     bint going
     int64_t stop
@@ -46,6 +48,17 @@ cdef inline void start_wait(Wait* wait, int64_t deadline) noexcept:
     wait.events = 0
     wait.going = False
     wait.stop = 0
+    wait.credit = -1
+
+
+cdef inline bint spend(Wait* wait) noexcept:
+    """Pays for a system call; False when others have to be served first."""
+    if wait.credit == 0:
+        wait.events = 0
+        wait.until = wait.deadline
+        return False
+    wait.credit -= 1
+    return True
 
 
 cdef inline bint late(Wait* wait) noexcept:

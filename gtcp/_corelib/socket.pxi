@@ -35,6 +35,10 @@ cdef class Socket:
         self.generation = posix.generation
         self.sending = Turn()
 
+    def __del__(self):
+        if self.watcher is not None:
+            self.release()
+
     def __dealloc__(self):
         if self.fd >= 0:
             posix.close(self.fd)
@@ -43,12 +47,15 @@ cdef class Socket:
 
     cdef inline int enter(self) except -1:
         """Begins a call: the descriptor stays valid until `leave`."""
-        if self.closed or self.fd < 0:
-            raise_closed()
-        if self.broken is not None:
-            raise BrokenError(f"the connection is out of step: {self.broken}")
+        if self.closed or self.fd < 0 or self.broken is not None:
+            self.raise_unusable()
         self.users += 1
         return 0
+
+    cdef int raise_unusable(self) except -1:
+        if self.closed or self.fd < 0:
+            raise_closed()
+        raise BrokenError(f"the connection is out of step: {self.broken}")
 
     cdef inline void leave(self) noexcept:
         self.users -= 1
@@ -65,9 +72,9 @@ cdef class Socket:
         if not turn.try_take():
             if not turn.take(deadline):
                 raise Timeout("timed out waiting for another call on this connection")
-            if self.closed:
+            if self.closed or self.broken is not None:      # since the wait began
                 turn.give()
-                raise_closed()
+                self.raise_unusable()
         return 0
 
     cdef int raise_error(self, Py_ssize_t error) except -1:
@@ -128,6 +135,8 @@ cdef class Socket:
         cdef Py_ssize_t total = out.header_size + out.size
         cdef Py_ssize_t n
         while out.sent < total:
+            if not spend(wait):
+                return False
             if total - out.sent >= LONG_SEND:
                 with nogil:
                     n = posix.send_framed(
@@ -168,13 +177,14 @@ cdef class Socket:
             self.watcher = <Way>wait.way
         return self.watcher.wait_watched(self.watch, wait.events, wait.until)
 
-    cdef int unwatch(self) except -1:
+    cdef bint unwatch(self) except -1:
+        """Nobody keeps an eye on the socket any more. True when who did will close it."""
         cdef Way watcher = self.watcher
-        if watcher is not None:
-            self.watcher = None
-            watcher.unwatch(self.watch)
-            self.watch = None
-        return 0
+        cdef Watch watch = self.watch
+        if watcher is None:
+            return False
+        self.watcher = self.watch = None
+        return watcher.unwatch(watch)
 
     cdef void release(self) noexcept:
         """The last user has left: the descriptor goes."""
@@ -182,8 +192,9 @@ cdef class Socket:
         self.fd = -1
         if self.watcher is not None:
             try:
-                self.unwatch()
-            except MemoryError:
+                if self.unwatch():
+                    fd = -1
+            except Exception:
                 pass
         if fd >= 0:
             posix.close(fd)

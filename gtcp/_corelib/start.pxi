@@ -1,14 +1,21 @@
 # Once per process.
 cimport gtcp._corelib.posix as posix
+cimport gtcp._corelib.send as send
 
 POLLIN = posix.POLLIN
 POLLOUT = posix.POLLOUT
 
 # What _core.pyi promises; the classes of the parts are visible too, but nobody's business.
 __all__ = [
-    "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "BaseConn", "BasePool", "Fiber", "Hub", "Parser", "Signal", "Tls",
-    "UnitIterator", "alarm", "current_hub", "remaining", "sleep", "to_deadline", "wait_any",
+    "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "AsyncConn", "AsyncUnitIterator", "BaseConn", "BasePool",
+    "BlockingConn", "Fiber", "Hub", "Parser", "Signal", "Tls", "UnitIterator", "alarm", "current_hub", "remaining",
+    "sleep", "to_deadline", "wait_any",
 ]
 
 if posix.watch_forks() != 0:
     raise MemoryError("no memory to watch for forks")
+
+for awaitable in (
+    Awaitable, Receive, Send, Exchange, SendBatch, ReceiveBatch, ExchangeBatch, Handshake, Farewell,
+):
+    send.set_slot(awaitable, send_to)

@@ -69,6 +69,8 @@ cdef class Stream(Transport):
                 wait.until = wait.deadline
                 return False
         wait.going = True
+        if not spend(wait):
+            return False
         parser.make_room(unit, &room)
         if bursting or not flushed:
             wait.sleep = False
@@ -341,9 +343,13 @@ cdef class Stream(Transport):
                         break
                     raise Timeout("timed out during the TLS handshake")
         except:
-            self.broken = "the TLS handshake failed"
-            self.tls.flush(self.fd)     # the alert that tells the peer why
+            self.after_failed_handshake()
             raise
+        return 0
+
+    cdef int after_failed_handshake(self) except -1:
+        self.broken = "the TLS handshake failed"
+        self.tls.flush(self.fd)         # the alert that tells the peer why
         return 0
 
     # -- the end
@@ -353,25 +359,35 @@ cdef class Stream(Transport):
 
         With TLS the peer's goodbye is waited for, if nobody else uses the connection: `patience` nanoseconds at most.
         """
-        if self.closed:
+        if not self.begin_close():
             return 0
-        self.closed = True
-        if self.fd < 0:
-            return 0
-        self.users += 1
         try:
             if reset:
                 posix.set_abort(self.fd)
             elif self.tls is not None:
                 self.farewell(patience if self.users == 1 else 0)
         finally:
-            if self.users > 1 and self.generation == posix.generation:
-                # This wakes the sleepers. The other direction's goodbye would keep a reset from being one, but a
-                # sleeping sender hears of nothing else.
-                posix.shutdown(self.fd, posix.SHUT_RD if reset and not self.sending.owner else posix.SHUT_RDWR)
-                self.sending.wake_all()
-                self.exchanging.wake_all()
-            self.leave()
+            self.finish_close(reset)
+        return 0
+
+    cdef bint begin_close(self) noexcept:
+        """No call may begin any more; False when that is so already. The caller finishes it."""
+        if self.closed:
+            return False
+        self.closed = True
+        if self.fd < 0:
+            return False
+        self.users += 1
+        return True
+
+    cdef int finish_close(self, bint reset=False) except -1:
+        if self.users > 1 and self.generation == posix.generation:
+            # This wakes the sleepers. The other direction's goodbye would keep a reset from being one, but a
+            # sleeping sender hears of nothing else.
+            posix.shutdown(self.fd, posix.SHUT_RD if reset and not self.sending.owner else posix.SHUT_RDWR)
+            self.sending.wake_all()
+            self.exchanging.wake_all()
+        self.leave()
         return 0
 
     cdef void release(self) noexcept:

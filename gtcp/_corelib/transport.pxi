@@ -93,6 +93,8 @@ cdef class Transport(Socket):
                 if out.sent == 0:
                     tls.taken_before = tls.taken
                 PyErr_CheckSignals()
+                if not spend(wait):
+                    return False
                 if not late(wait):
                     n = self._encrypt(out)
                     if n > 0:
@@ -216,24 +218,35 @@ cdef class Transport(Socket):
                 tls.relax()
             tls.turn.give()
 
-    cdef int farewell(self, int64_t patience) except -1:
-        """TLS, after the connection was marked as closed: says goodbye.
+    cdef bint owes_farewell(self) noexcept:
+        """TLS: this side has not said goodbye, and can."""
+        return self.tls is not None and self.tls.established and not self.tls.goodbye_sent and self.broken is None \
+            and self.end >= 0 and not self.sending.owner and self.generation == posix.generation
 
-        Unless other calls are in progress, waits up to `patience` nanoseconds for the peer's goodbye and drops what it
-        still sends. Failing is no error: the end is near.
+    cdef int farewell(self, int64_t patience) except -1:
+        """After the connection was marked as closed: says goodbye.
+
+        Waits up to `patience` nanoseconds for the peer's goodbye and drops what it still sends. Failing is no error:
+        the end is near.
         """
         cdef Wait wait
-        if not self.tls.established or self.tls.goodbye_sent or self.broken is not None or self.end < 0 \
-                or self.sending.owner or self.generation != posix.generation:
+        if not self.owes_farewell():
             return 0
         start_wait(&wait, posix.now() + patience)
         wait.sleep = False
         try:
-            if self._send_goodbye(&wait, patience > 0) and patience:
-                self._await_goodbye(&wait)
+            while not self.farewell_step(&wait, patience > 0):
+                if patience == 0 or not self.wait(&wait):
+                    break
         except Exception:
             pass
         return 0
+
+    cdef bint farewell_step(self, Wait* wait, bint patient) except -1:
+        """True when both have said goodbye (or only this side, if it is not patient), False with wait.events set."""
+        if not self.goodbye_step(wait):
+            return False
+        return not patient or self._hear_goodbye(wait)
 
     cdef int farewell_half(self, int64_t patience) except -1:
         """TLS: tells the peer that nothing more comes; receiving goes on. Timeout when that cannot leave."""
@@ -243,14 +256,15 @@ cdef class Transport(Socket):
         start_wait(&wait, posix.now() + patience)
         self.claim_turn(self.sending, wait.deadline)
         try:
-            if not self._send_goodbye(&wait, True):
-                raise Timeout("timed out while sending")
+            while not self.goodbye_step(&wait):
+                if not self.wait(&wait):
+                    raise Timeout("timed out while sending")
         finally:
             self.sending.give()
         return 0
 
-    cdef bint _send_goodbye(self, Wait* wait, bint patient) except -1:
-        """False when it could not leave."""
+    cdef bint goodbye_step(self, Wait* wait) except -1:
+        """True when this side's goodbye has left, or False with wait.events set."""
         cdef Out nothing
         memset(&nothing, 0, sizeof(Out))
         self.tls.turn.take(NEVER)
@@ -258,22 +272,16 @@ cdef class Transport(Socket):
             self.tls.say_goodbye()
         finally:
             self.tls.turn.give()
-        while not self._send_tls(&nothing, wait):
-            if not patient or not self.wait(wait):
-                return False
-        return True
+        return self._send_tls(&nothing, wait)
 
-    cdef int _await_goodbye(self, Wait* wait) except -1:
+    cdef bint _hear_goodbye(self, Wait* wait) except -1:
+        """True when the peer has said goodbye or gone, or False with wait.events set."""
         cdef char[RECORD] scrap
         cdef Room room
-        cdef Py_ssize_t n
+        cdef Py_ssize_t n = 1
         room.where, room.size, room.more = scrap, RECORD, 0
-        while True:
+        while n > 0 and not late(wait):
             n = self._recv_tls(&room, wait)
-            if n == -posix.EAGAIN:
-                wait.events = posix.POLLIN
-                wait.until = wait.deadline
-                if not self.wait(wait):
-                    return 0
-            elif n <= 0 or late(wait):
-                return 0
+        wait.events = posix.POLLIN
+        wait.until = wait.deadline
+        return n != -posix.EAGAIN

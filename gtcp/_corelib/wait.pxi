@@ -31,7 +31,6 @@ cdef class Parker:
         raise NotImplementedError
 
 
-@cython.final
 cdef class Watch:
     """A socket that a way to wait keeps an eye on between the waits, so that waiting costs no system call."""
     cdef int fd
@@ -64,9 +63,9 @@ cdef class Way:
         watch.fd = fd
         return watch
 
-    cdef int unwatch(self, Watch watch) except -1:
-        """Ends that; the descriptor is about to be closed."""
-        return 0
+    cdef bint unwatch(self, Watch watch) except -1:
+        """Ends that; the descriptor is about to be closed. True when the way will close it."""
+        return False
 
     cdef int wait_watched(self, Watch watch, int events, int64_t deadline) except -1:
         """`wait_ready` for a socket that is watched."""
@@ -254,6 +253,13 @@ cdef class Turn:
                 self.give()
             raise
         return 0 if self.leave(parker) else 1
+
+    cdef int enqueue(self, Parker parker) except -1:
+        """A place in the queue, for one whose `take` would wait elsewhere."""
+        if self.queue is None:
+            self.queue = ParkerQueue()
+        self.queue.push(parker)
+        return 0
 
     cdef bint leave(self, Parker parker) noexcept:
         """Stops waiting; False when the role has been handed over in the meantime."""

@@ -1,14 +1,17 @@
 """The kinds of connections that have to keep the contract.
 
 A test asks the fixture `make_conn` for connections and never learns which kind it got. A new kind (TLS,
-asyncio behind a blocking facade) is one more class here, and the whole suite runs on it.
+say) is one more class here, and the whole suite runs on it.
 """
 
 import contextlib
 import socket
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import gtcp
+import gtcp.aio
+from support.loops import Facade, LoopThread
 from support.peers import Peer, Script, listen
 from support.timing import LONG
 
@@ -22,6 +25,8 @@ class Link(NamedTuple):
 
 class Maker:
     """Opens connections of one kind and closes them in the end."""
+
+    detached_timeout: float | None = None
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack
@@ -65,4 +70,22 @@ class PoolConnMaker(Maker):
         return self._stack.enter_context(gtcp.Pool(address)).acquire(LONG)
 
 
-KINDS = {"Conn": ConnMaker, "PoolConn": PoolConnMaker}
+class AioConnMaker(Maker):
+    """Connections of an event loop, behind a facade that blocks."""
+
+    detached_timeout = 0.0
+
+    def __init__(self, stack: contextlib.ExitStack, loop: str) -> None:
+        super().__init__(stack)
+        self._thread = stack.enter_context(LoopThread(loop))
+
+    def _open(self, address: str) -> Any:
+        return Facade.of(self._thread, self._thread.call(gtcp.aio.Conn, address, LONG))
+
+
+KINDS = {
+    "Conn": ConnMaker,
+    "PoolConn": PoolConnMaker,
+    "aio.Conn-asyncio": partial(AioConnMaker, loop="asyncio"),
+    "aio.Conn-uvloop": partial(AioConnMaker, loop="uvloop"),
+}

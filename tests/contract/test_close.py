@@ -176,7 +176,8 @@ def test_H13_detach_gives_the_socket_away(make_conn: Maker) -> None:
     with conn.detach() as sock:
         assert sock.fileno() == number
         assert conn.closed
-        assert sock.gettimeout() is None
+        assert sock.gettimeout() == make_conn.detached_timeout
+        sock.setblocking(True)
         waiting = Call(sock.recv, 5).sleeping()
         assert waiting.running
         far.sendall(b"hello")

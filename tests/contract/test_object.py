@@ -168,10 +168,10 @@ def test_addresses(make_conn: Maker) -> None:
 
 def test_repr_tells_the_ends_and_the_state(make_conn: Maker) -> None:
     conn, _ = make_conn()
-    kind = type(conn).__name__
-    assert repr(conn) == f"<gtcp.{kind} {conn.local_addr()} -> {conn.remote_addr()}>"
+    kind = f"{conn.__class__.__module__}.{conn.__class__.__name__}"
+    assert repr(conn) == f"<{kind} {conn.local_addr()} -> {conn.remote_addr()}>"
     conn.close()
-    assert re.fullmatch(rf"<gtcp.{kind} closed>", repr(conn))
+    assert re.fullmatch(rf"<{kind} closed>", repr(conn))
 
 
 def test_fileno_is_the_socket(make_conn: Maker) -> None:

@@ -1,0 +1,371 @@
+# A call of a connection as an awaitable of asyncio. It drives the same steps as the blocking call, and between
+# them its task waits; it is its own coroutine, so awaiting it makes no frame.
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+
+cimport gtcp._corelib.posix as posix
+
+cdef enum Role:
+    # What a call needs to itself, in the order in which everybody takes it.
+    EXCHANGING = 1
+    RECEIVING = 2
+    SENDING = 4
+
+cdef enum Stage:
+    OVER                        # or never begun
+    NEW                         # nobody has awaited it
+    UNDER_WAY
+    FINISHED                    # in a callback of the loop: the task has yet to fetch what came out
+
+
+cdef class Operation(Sleeper):
+    """One call on a connection. Subclasses say what a step is, and what a failure leaves behind."""
+    cdef BaseConn conn
+    cdef Stream stream              # from the beginning to the end of the call
+    cdef LoopWatch watch
+    cdef Stage stage
+    cdef int wanted                 # roles to be taken
+    cdef int held                   # and taken
+    cdef TaskParker parker          # in the queue for a role
+    # Nanoseconds from the first step on, and the moments that come of it.
+    cdef int64_t timeout
+    cdef int64_t deadline
+    cdef int64_t recv_deadline
+    cdef int64_t send_deadline
+    cdef object error               # what came out of a step in a callback
+    # What happens between two attempts, as a coroutine; how many there were.
+    cdef object pause
+    cdef object retry
+    cdef int attempt
+
+    # -- what subclasses add
+
+    cdef bint step(self) except -1:
+        """Goes on without waiting: True when the call is done, False with wait.events and wait.until set."""
+        raise NotImplementedError
+
+    cdef int after_failure(self, object error) except -1:
+        """Leaves the stream as a failed call must; the roles are still held."""
+        return 0
+
+    cdef int after_success(self) except -1:
+        """Notes on the handle what the call did."""
+        return 0
+
+    cdef int take_back(self) except -1:
+        """The value will never reach the caller."""
+        return 0
+
+    cdef str lateness(self):
+        """The text of the Timeout."""
+        raise NotImplementedError
+
+    cdef Out* outgoing(self) noexcept:
+        """What is sent; NULL where nothing is."""
+        return NULL
+
+    # -- driven by a task
+
+    cdef bint proceed(self) except -1:
+        cdef bint over
+        if self.stage == OVER or (self.waiter is not None and self.waiter.waits()):
+            raise RuntimeError("this call has been awaited already")
+        while True:
+            try:
+                if self.pause is not None and not self.paused():
+                    return False
+                if self.stage == NEW:
+                    self.begin()
+                elif self.waiter is not None:
+                    self.stop_waiting()
+                if self.error is not None:
+                    error, self.error = self.error, None
+                    raise error
+                over = self.stage == FINISHED or (self.take_roles() and self.spend_on_step())
+                while not over and self.wait.until != NEVER and self.wait.until <= posix.now():
+                    over = self.last_step()
+                if over:
+                    self.succeed()
+                    return True
+                self.start_waiting()
+                return False
+            except BaseException as error:
+                if not self.recovers(error):
+                    raise
+
+    cdef int begin(self) except -1:
+        """The deadlines count from the first attempt."""
+        if self.attempt == 0:
+            self.deadline = NEVER if self.timeout == NEVER else posix.now() + self.timeout
+            self.recv_deadline = min(self.deadline, self.conn.recv_deadline)
+            self.send_deadline = min(self.deadline, self.conn.send_deadline)
+        self.stage = UNDER_WAY
+        self.enter()
+        self.watch = <LoopWatch>self.stream.watch
+        self.wait.way = <PyObject*>the_loop_way
+        self.wait.deadline = self.deadline
+        if self.wanted & RECEIVING:
+            self.wait.deadline = self.recv_deadline
+        if self.wanted & SENDING:
+            self.wait.deadline = min(self.wait.deadline, self.send_deadline)
+        self.wait.until = self.wait.deadline
+        return 0
+
+    cdef int enter(self) except -1:
+        cdef Stream stream = self.conn.open_stream()
+        stream.enter()
+        self.stream = stream
+        return 0
+
+    cdef bint take_roles(self) except -1:
+        """True when the call has the roles it wants, False while it queues up for one."""
+        cdef Stream stream = self.stream
+        if not self.wanted:
+            return True
+        if self.wanted & EXCHANGING:
+            if not self.take(stream.exchanging):
+                return False
+            self.wanted &= ~EXCHANGING
+            self.held |= EXCHANGING
+        if self.wanted & RECEIVING:
+            stream.claim_receiver()
+            self.wanted &= ~RECEIVING
+            self.held |= RECEIVING
+        if self.wanted & SENDING:
+            if not self.take(stream.sending):
+                return False
+            self.wanted &= ~SENDING
+            self.held |= SENDING
+        return True
+
+    cdef bint take(self, Turn turn) except -1:
+        cdef TaskParker parker
+        if self.parker is not None:
+            if self.parker.queued:
+                return False
+            self.parker = None
+            if self.stream.closed or self.stream.broken is not None:
+                turn.give()
+                self.stream.raise_unusable()
+            return True
+        if turn.try_take():
+            turn.owner = self.ident()
+            return True
+        parker = TaskParker()
+        parker.sleeper = self
+        parker.ident = self.ident()
+        turn.enqueue(parker)
+        self.parker = parker
+        return False
+
+    cdef inline size_t ident(self) noexcept:
+        """Two calls of one thread can wait for each other, so each is somebody."""
+        return <size_t><void*>self
+
+    cdef bint spend_on_step(self) except -1:
+        """A step at the expense of the connection's credit."""
+        cdef bint over
+        self.wait.credit = self.watch.credit
+        over = self.step()
+        self.watch.credit = <int>self.wait.credit
+        return over
+
+    cdef bint last_step(self) except -1:
+        """The time is over. What arrived at the last moment counts; the end of a silence is a result."""
+        if self.parker is not None:
+            raise Timeout("timed out waiting for another call on this connection")
+        self.watch.drained = False
+        self.watch.credit = CREDIT
+        self.unit_is_final()
+        if self.spend_on_step():
+            return True
+        if left(self.wait.until) == 0:
+            raise Timeout(self.lateness())
+        return False
+
+    cdef void unit_is_final(self) noexcept:
+        """Whatever has come is all that comes."""
+
+    cdef int release(self) except -1:
+        """Gives the roles back and leaves the stream."""
+        cdef Stream stream = self.stream
+        cdef int held = self.held
+        cdef Turn turn
+        if stream is None:
+            return 0
+        self.stream = None
+        self.held = 0
+        if self.parker is not None:
+            turn = stream.exchanging if self.wanted & EXCHANGING else stream.sending
+            if not turn.leave(self.parker):
+                turn.give()
+            self.parker = None
+        if held & SENDING:
+            stream.sending.give()
+        if held & RECEIVING:
+            stream.receiver = 0
+        if held & EXCHANGING:
+            stream.exchanging.give()
+        stream.leave()
+        return 0
+
+    cdef int succeed(self) except -1:
+        """The call is over, its value is known."""
+        self.stage = OVER
+        self.release()
+        self.after_success()
+        # A callback of the loop may still hold the call while the task goes on: that shall not keep a handle alive.
+        self.conn = None
+        return 0
+
+    cdef int fail(self, object error) except -1:
+        """The call is over, the error will tell."""
+        if self.stream is not None:
+            if self.waiter is not None:
+                self.stop_waiting()
+            try:
+                self.after_failure(error)
+            finally:
+                self.release()
+        self.stage = OVER
+        return 0
+
+    # -- attempts
+
+    cdef bint recovers(self, object error) except -1:
+        """After a failed attempt: True when another one begins, after a pause; else all is cleaned up.
+
+        A lease whose connection went stale gets another one. What passes by itself is tried again as the retry policy
+        says; a send keeps its turn meanwhile, so that nobody sends into its message.
+        """
+        cdef int64_t deadline = min(self.recv_deadline, self.send_deadline)
+        cdef int wanted = self.wanted | self.held
+        if self.pause is None and self.retry is not None:
+            delay = self.retry.delay(self.attempt, error)
+            if delay is not None and nanoseconds(delay, "delay") < deadline - posix.now():
+                if not self.held & SENDING:
+                    self.fail(error)
+                    self.stage = NEW
+                    self.wanted = wanted
+                self.attempt += 1
+                self.pause = sleep_in_loop(delay)
+                return True
+        self.fail(error)
+        if self.pause is None and self.conn.is_stale(self.outgoing(), error):
+            self.pause = self.conn._renew(None if deadline == NEVER else deadline / 1e9)
+            self.stage = NEW
+            self.wanted = wanted
+            self.attempt += 1
+            return True
+        self.pause = None               # if there was one, it was the pause that failed
+        self.conn.failed = True
+        self.conn = None
+        return False
+
+    cdef bint paused(self) except -1:
+        """Drives the coroutine between two attempts: True when it has ended."""
+        try:
+            self.awaited = self.pause.send(None)
+        except StopIteration:
+            self.pause = None
+            return True
+        return False
+
+    # -- waiting
+
+    cdef int start_waiting(self) except -1:
+        if self.parker is None:
+            if self.wait.credit == 0:
+                self.watch.credit = CREDIT
+                self.awaited = None     # others first: the loop's next turn will do
+                return 0
+            self.watch.place(self, self.held & SENDING)
+        else:
+            self.watch.set_timer(self.wait.until)
+        self.waiter = self.watch.new_waiter()
+        self.waiter._asyncio_future_blocking = True
+        self.awaited = self.waiter
+        return 0
+
+    cdef void stop_waiting(self) noexcept:
+        self.watch.remove(self)
+        self.watch.keep(self.waiter)
+        self.waiter = None
+        self.awaited = None
+
+    cdef int on_ready(self) except -1:
+        if self.waiter.waits():
+            try:
+                if self.spend_on_step():
+                    self.stage = FINISHED
+            except BaseException as error:
+                self.error = error
+            self.go_on()
+        return 0
+
+    cdef int on_time(self) except -1:
+        try:
+            if self.last_step():
+                self.stage = FINISHED
+        except BaseException as error:
+            self.error = error
+        return self.go_on()
+
+    cdef int go_on(self) except -1:
+        """After a step in a callback: the task is woken when it has something to do, else it sleeps on."""
+        if self.stage == UNDER_WAY and self.error is None and self.wait.credit:
+            return self.watch.place(self, self.held & SENDING)
+        return self.waiter.wake() if self.waiter.waits() else 0
+
+    # -- ended from outside
+
+    def throw(self, kind, value=None, trace=None, /):
+        """Ends the call by an exception, as cancelling its task does."""
+        cdef object error = exception_of(kind, value, trace)
+        if self.stage == OVER:
+            raise RuntimeError("this call has been awaited already")
+        if self.pause is not None:
+            try:
+                self.awaited = self.pause.throw(error)
+                return self.awaited
+            except StopIteration:
+                self.pause = None
+                return self.__next__()
+            except BaseException as thrown:
+                self.pause = None
+                error = thrown
+        if self.stage == FINISHED:
+            self.take_back()
+        self.error = None
+        if self.stage != NEW or self.attempt:
+            self.conn.failed = True
+        self.fail(error)
+        self.conn = None
+        raise error
+
+    def close(self):
+        """Ends the call, as a coroutine's close does."""
+        if self.stage == NEW:
+            self.stage = OVER
+        elif self.stage != OVER:
+            try:
+                self.throw(GeneratorExit())
+            except GeneratorExit:
+                pass
+
+    def __del__(self):
+        if self.stage == NEW:
+            warn_never_awaited(self)
+        elif self.stage != OVER:
+            self.close()
+
+
+cdef int warn_never_awaited(Operation call) except -1:
+    import warnings
+    warnings.warn(f"{type(call).__name__} on {call.conn!r} was never awaited", RuntimeWarning, source=call)
+    return 0
+
+
+cdef object sleep_in_loop(object delay):
+    import asyncio
+    return asyncio.sleep(delay)

@@ -1,0 +1,266 @@
+# The calls of a connection: what a step of each is, and what a failure leaves behind.
+cimport cython
+from cpython.buffer cimport PyBuffer_Release
+
+from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
+
+
+@cython.final
+cdef class Receive(Operation):
+    """One unit."""
+    cdef Unit unit
+    # recv_into's buffer; a delimiter's bytes; the end of an iteration is no error.
+    cdef bint exported
+    cdef Py_buffer view
+    cdef object needle
+    cdef bint iterates
+
+    def __dealloc__(self):
+        if self.exported:
+            PyBuffer_Release(&self.view)
+
+    cdef bint step(self) except -1:
+        self.value = self.stream.recv_step(&self.unit, &self.wait)
+        return self.value is not None
+
+    cdef void unit_is_final(self) noexcept:
+        self.unit.final = True
+
+    cdef str lateness(self):
+        return "timed out while receiving"
+
+    cdef int after_failure(self, object error) except -1:
+        if self.held & RECEIVING:
+            self.stream._after_failed_receive(&self.unit)
+        return 0
+
+    cdef int take_back(self) except -1:
+        return self.stream.parser.unread(&self.unit, self.value)
+
+    cdef int after_success(self) except -1:
+        self.conn.owed = False
+        self.conn.answered = True
+        return self.drop()
+
+    cdef int drop(self) except -1:
+        if self.exported:
+            self.exported = False
+            PyBuffer_Release(&self.view)
+        return 0
+
+    cdef bint recovers(self, object error) except -1:
+        if Operation.recovers(self, error):
+            return True
+        self.drop()
+        if self.iterates and isinstance(error, EOF) and not error.partial and error.expected is None:
+            raise StopAsyncIteration
+        return False
+
+
+@cython.final
+cdef class Send(Operation):
+    """Bytes, or a package."""
+    cdef Out out
+    cdef Data payload
+    cdef object source
+
+    def __dealloc__(self):
+        drop_data(&self.payload)
+
+    cdef bint step(self) except -1:
+        return self.stream.send_step(&self.out, &self.wait)
+
+    cdef str lateness(self):
+        return "timed out while sending"
+
+    cdef Out* outgoing(self) noexcept:
+        return &self.out
+
+    cdef int after_failure(self, object error) except -1:
+        if self.held & SENDING:
+            self.stream._after_failed_send(&self.out, error)
+        return 0
+
+    cdef int after_success(self) except -1:
+        self.conn.owed = self.conn.owed or self.out.size + self.out.header_size > 0
+        return 0
+
+
+@cython.final
+cdef class Exchange(Operation):
+    """Something sent, and the unit that answers it."""
+    cdef Out out
+    cdef Unit unit
+    cdef Data payload
+    cdef object source
+
+    def __dealloc__(self):
+        drop_data(&self.payload)
+
+    cdef bint step(self) except -1:
+        if self.held & SENDING:
+            self.wait.deadline = self.send_deadline
+            if not self.stream.send_step(&self.out, &self.wait):
+                return False
+            self.held &= ~SENDING
+            self.stream.sending.give()
+            self.wait.deadline = self.wait.until = self.recv_deadline
+        self.value = self.stream.recv_step(&self.unit, &self.wait)
+        return self.value is not None
+
+    cdef void unit_is_final(self) noexcept:
+        self.unit.final = not self.held & SENDING
+
+    cdef str lateness(self):
+        return "timed out while sending" if self.held & SENDING else "timed out while receiving"
+
+    cdef Out* outgoing(self) noexcept:
+        return &self.out
+
+    cdef int after_failure(self, object error) except -1:
+        if self.held & SENDING:
+            return self.stream._after_failed_send(&self.out, error)
+        if self.held & RECEIVING and not self.wanted:
+            self.stream._after_failed_receive(&self.unit)
+        return 0
+
+    cdef int after_success(self) except -1:
+        self.conn.owed = False
+        self.conn.answered = True
+        return 0
+
+
+@cython.final
+cdef class SendBatch(Operation):
+    """Many packages."""
+    cdef Outbox outbox
+
+    cdef bint step(self) except -1:
+        while self.outbox.leaving() or self.outbox.refill(PY_SSIZE_T_MAX):
+            if not self.stream.send_step(&self.outbox.out, &self.wait):
+                return False
+        return True
+
+    cdef str lateness(self):
+        return "timed out while sending"
+
+    cdef int after_failure(self, object error) except -1:
+        if self.held & SENDING:
+            self.stream._after_failed_send(&self.outbox.out, error)
+            self.outbox.after_failure(self.stream, error)
+        return 0
+
+    cdef int after_success(self) except -1:
+        self.conn.owed = self.conn.owed or len(self.outbox.packages) > 0
+        return 0
+
+
+@cython.final
+cdef class ReceiveBatch(Operation):
+    """Several packages: `count` of them, or with -1 at least one and what arrived with it."""
+    cdef Unit unit
+    cdef Py_ssize_t count
+    cdef list packages
+
+    cdef bint step(self) except -1:
+        while not batch_is_full(self.stream, &self.unit, self.packages, self.count):
+            value = self.stream.recv_step(&self.unit, &self.wait)
+            if value is None:
+                return False
+            self.packages.append(value)
+        self.value = self.packages
+        return True
+
+    cdef str lateness(self):
+        return "timed out while receiving"
+
+    cdef int after_failure(self, object error) except -1:
+        if self.held & RECEIVING:
+            self.take_back()
+            self.stream._after_failed_receive(&self.unit)
+        return 0
+
+    cdef int take_back(self) except -1:
+        cdef list packages = self.packages
+        self.packages = []
+        return put_back_packages(self.stream.parser, self.unit.header_size, packages)
+
+    cdef int after_success(self) except -1:
+        self.conn.owed = False
+        self.conn.answered = True
+        return 0
+
+
+@cython.final
+cdef class ExchangeBatch(Operation):
+    """Many packages, and the reply to each."""
+    cdef Pipeline pipeline
+    cdef Unit unit
+
+    cdef bint step(self) except -1:
+        self.value = self.pipeline.replies
+        return self.pipeline.step(self.stream, &self.unit, &self.wait)
+
+    cdef str lateness(self):
+        return f"timed out after {len(self.pipeline.replies)} replies"
+
+    cdef int after_failure(self, object error) except -1:
+        if self.held & SENDING:
+            self.pipeline.outbox.after_failure(self.stream, error)
+            self.stream._after_failed_receive(&self.unit)
+            if isinstance(error, Error):
+                error.replies = self.pipeline.replies
+        return 0
+
+    cdef int after_success(self) except -1:
+        if self.value:
+            self.conn.owed = False
+            self.conn.answered = True
+        return 0
+
+
+@cython.final
+cdef class Handshake(Operation):
+    """Both sides agree on TLS."""
+
+    cdef bint step(self) except -1:
+        self.value = self.stream.tls
+        return self.stream.handshake_step(&self.wait)
+
+    cdef str lateness(self):
+        return "timed out during the TLS handshake"
+
+    cdef int after_failure(self, object error) except -1:
+        if self.held & SENDING:
+            self.stream.after_failed_handshake()
+        return 0
+
+
+@cython.final
+cdef class Farewell(Operation):
+    """Both sides say goodbye, after the connection was marked as closed. Failing is no error: the end is near."""
+
+    cdef int enter(self) except -1:
+        if not self.stream.owes_farewell():
+            self.stage = FINISHED
+        return 0
+
+    cdef bint step(self) except -1:
+        try:
+            return self.stream.farewell_step(&self.wait, True)
+        except Exception:
+            return True
+
+    cdef bint last_step(self) except -1:
+        return True
+
+    cdef int release(self) except -1:
+        cdef Stream stream = self.stream
+        self.stream = None
+        return 0 if stream is None else stream.finish_close()
+
+    def __del__(self):
+        self.stage = OVER
+        if self.stream is not None:
+            self.stream.farewell(0)
+            self.release()

@@ -1,0 +1,245 @@
+# The calls of a handle that are awaited in an event loop of asyncio.
+cimport cython
+from cpython.buffer cimport PyBUF_WRITABLE, PyObject_GetBuffer
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+cimport gtcp._corelib.posix as posix
+
+
+cdef class AsyncConn(BaseConn):
+    """A handle whose calls are awaited. It belongs to the loop that opened it, and to that loop's thread."""
+
+    cdef Operation ready(self, Operation call, int roles, object timeout, object retry):
+        """The call, whose arguments have been checked, ready to be awaited."""
+        check_retry(retry)
+        call.conn = self
+        call.wanted = roles
+        call.timeout = nanoseconds(timeout, "timeout")
+        call.retry = retry
+        call.stage = NEW
+        return call
+
+    # -- sending
+
+    def send(self, data, retry=None, *, timeout=None):
+        """Sends all of `data` (bytes-like); arguments and errors as in the blocking `send`.
+
+        `data` must not change before the call is over. Several tasks that send queue up. When the task is cancelled,
+        some, all or none of the bytes have left.
+        """
+        cdef Send call = Send()
+        get_data(data, &call.payload)
+        call.source = data
+        load(&call.out, &call.payload)
+        return self.ready(call, SENDING, timeout, retry)
+
+    def send_pkg(self, data, option=None, *, timeout=None):
+        """Sends one package; arguments and errors as in the blocking `send_pkg`.
+
+        Packages of several tasks never interleave. A package that cancelling cut in two breaks the connection.
+        """
+        cdef Send call = Send()
+        cdef Unit unit
+        get_option(option, &unit)
+        get_data(data, &call.payload)
+        call.source = data
+        load(&call.out, &call.payload)
+        frame(&call.out, &unit)
+        return self.ready(call, SENDING, timeout, None if option is None else option.retry)
+
+    # -- receiving
+
+    def recv(self, length=-1, retry=None, *, timeout=None):
+        """Receives bytes; arguments and errors as in the blocking `recv`.
+
+        One task may receive at a time. When it is cancelled, what has arrived stays in the connection.
+        """
+        cdef Receive call = Receive()
+        get_length_wanted(length, &call.unit)
+        call.unit.gap = self.gap
+        call.unit.patient = self.patient
+        return self.ready(call, RECEIVING, timeout, retry)
+
+    def recv_into(self, buffer, n=0, *, timeout=None):
+        """Receives into a writable buffer; arguments and errors as in the blocking `recv_into`, else as `recv`."""
+        cdef Receive call = Receive()
+        call.unit.kind = INTO
+        call.unit.size = get_size(n, "n", 0)
+        call.unit.one_read = call.unit.size == 0
+        PyObject_GetBuffer(buffer, &call.view, PyBUF_WRITABLE)
+        call.exported = True
+        if call.view.len == 0 or call.unit.size > call.view.len:
+            raise ValueError(f"a buffer of {call.view.len} bytes cannot take {call.unit.size or 'any'} bytes")
+        if call.unit.one_read:
+            call.unit.size = call.view.len
+        call.unit.target = <char*>call.view.buf
+        return self.ready(call, RECEIVING, timeout, None)
+
+    def recv_line(self, retry=None, *, timeout=None, max_size=None):
+        """Receives up to a newline, which is dropped; arguments and errors as in the blocking `recv_line`."""
+        cdef Receive call = Receive()
+        call.unit.kind = LINE
+        get_needle(NEWLINE, max_size, &call.unit)
+        return self.ready(call, RECEIVING, timeout, retry)
+
+    def recv_till(self, bytes til not None, retry=None, *, timeout=None, max_size=None):
+        """Receives up to and with the delimiter `til`; arguments and errors as in the blocking `recv_till`."""
+        cdef Receive call = Receive()
+        call.unit.kind = TILL
+        call.needle = til
+        get_needle(til, max_size, &call.unit)
+        return self.ready(call, RECEIVING, timeout, retry)
+
+    def recv_pkg(self, option=None, *, timeout=None):
+        """Receives the payload of one package; arguments and errors as in the blocking `recv_pkg`."""
+        cdef Receive call = Receive()
+        call.unit.kind = PKG
+        get_option(option, &call.unit)
+        return self.ready(call, RECEIVING, timeout, None if option is None else option.retry)
+
+    # -- exchanges
+
+    def send_recv(self, data, length=-1, retry=None, *, timeout=None):
+        """Sends `data`, then receives as `recv(length)` does; no other exchange gets in between.
+
+        When the task is cancelled, the reply may still come: the connection should be closed, as a lease is.
+        """
+        cdef Exchange call = Exchange()
+        get_length_wanted(length, &call.unit)
+        call.unit.gap = self.gap
+        call.unit.patient = self.patient
+        get_data(data, &call.payload)
+        call.source = data
+        load(&call.out, &call.payload)
+        return self.ready(call, EXCHANGING | RECEIVING | SENDING, timeout, retry)
+
+    def send_recv_pkg(self, data, option=None, *, timeout=None):
+        """Sends a package and receives the package that answers it; else as `send_recv`."""
+        cdef Exchange call = Exchange()
+        call.unit.kind = PKG
+        get_option(option, &call.unit)
+        get_data(data, &call.payload)
+        call.source = data
+        load(&call.out, &call.payload)
+        frame(&call.out, &call.unit)
+        return self.ready(call, EXCHANGING | RECEIVING | SENDING, timeout, None if option is None else option.retry)
+
+    # -- batches
+
+    def send_pkgs(self, packages, option=None, *, timeout=None):
+        """Sends many packages; arguments and errors as in the blocking `send_pkgs`."""
+        cdef SendBatch call = SendBatch()
+        cdef Unit unit
+        get_option(option, &unit)
+        call.outbox = Outbox(packages)
+        call.outbox.check(&unit)
+        return self.ready(call, SENDING, timeout, None)
+
+    def recv_pkgs(self, n=-1, option=None, *, timeout=None):
+        """Receives `n` packages, or with -1 at least one; arguments and errors as in the blocking `recv_pkgs`."""
+        cdef ReceiveBatch call = ReceiveBatch()
+        call.count = get_size(n, "n", -1)
+        call.unit.kind = PKG
+        get_option(option, &call.unit)
+        call.packages = []
+        return done([]) if call.count == 0 else self.ready(call, RECEIVING, timeout, None)
+
+    def send_recv_pkgs(self, packages, option=None, *, timeout=None, window=64):
+        """Sends many packages and receives the reply of each; arguments and errors as in the blocking one."""
+        cdef ExchangeBatch call = ExchangeBatch()
+        call.unit.kind = PKG
+        get_option(option, &call.unit)
+        call.pipeline = Pipeline()
+        call.pipeline.outbox = Outbox(packages)
+        call.pipeline.outbox.check(&call.unit)
+        call.pipeline.replies = []
+        call.pipeline.window = get_size(window, "window", 1)
+        return self.ready(call, EXCHANGING | RECEIVING | SENDING, timeout, None)
+
+    def packages(self, option=None, *, timeout=None):
+        """An asynchronous iterator over the packages that come; it ends at a clean EOF. `timeout` is for each."""
+        cdef AsyncUnitIterator iterator = AsyncUnitIterator()
+        iterator.unit.kind = PKG
+        get_option(option, &iterator.unit)
+        return iterator.over(self, timeout)
+
+    def lines(self, *, timeout=None, max_size=None):
+        """An asynchronous iterator over the lines that come, as `recv_line` gives them, until a clean EOF."""
+        cdef AsyncUnitIterator iterator = AsyncUnitIterator()
+        iterator.unit.kind = LINE
+        get_needle(NEWLINE, max_size, &iterator.unit)
+        return iterator.over(self, timeout)
+
+    # -- the end
+
+    def close(self):
+        """Closes the connection, or puts a leased one back into its pool. Idempotent.
+
+        All is done when this returns, awaited or not; only with TLS, awaiting it first waits for the peer's goodbye
+        for a moment. Calls that other tasks wait in raise ClosedError.
+        """
+        cdef Stream stream = self.stream
+        cdef Farewell call
+        if stream is None or self.home is not None or stream.users or stream.tls is None or stream.closed:
+            self._end(False)
+            return done(None)
+        if stream.gathering:
+            self._stop_gathering(False)
+        stream.begin_close()
+        call = Farewell()
+        call.stream = stream
+        return self.ready(call, 0, FAREWELL / 1e9, None)
+
+    def __aenter__(self):
+        return self._opened() if self.stream is None and self.home is None else done(self)
+
+    def __aexit__(self, kind, error, trace):
+        if kind is None:
+            return self.close()
+        self._end(True)
+        return done(None)
+
+    # -- for the layer above
+
+    def _opened(self):
+        """Opens the connection; answers it. A subclass that knows an address does."""
+        raise_closed()
+
+    def _adopt(self, sock, local, remote):
+        """Takes a connected socket over, for the running loop."""
+        self._check_new()
+        self.stream = adopt(sock, local, remote)
+        watch_in_loop(self.stream)
+
+    def _start_tls(self, session, calls, incoming, outgoing, translate, deadline):
+        """TLS from the next byte on: awaits the agreement with the peer. The connection is broken if that fails."""
+        cdef Handshake call = Handshake()
+        self._wrap_tls(session, calls, incoming, outgoing, translate)
+        return self.ready(
+            call, EXCHANGING | RECEIVING | SENDING, None if deadline is None else remaining(deadline), None)
+
+
+@cython.final
+cdef class AsyncUnitIterator:
+    """Units one after the other until a clean end."""
+    cdef AsyncConn conn
+    cdef Unit unit
+    cdef object timeout
+
+    cdef AsyncUnitIterator over(self, AsyncConn conn, object timeout):
+        self.conn = conn
+        self.timeout = timeout
+        nanoseconds(timeout, "timeout")
+        return self
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        if self.conn is None:
+            raise_closed()
+        cdef Receive call = Receive()
+        call.unit = self.unit
+        call.iterates = True
+        return self.conn.ready(call, RECEIVING, self.timeout, None)

@@ -1,0 +1,88 @@
+"""From an address to a connected socket: the same attempts as `gtcp.dial` makes, while the loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+from collections.abc import Iterable
+
+from gtcp import _core
+from gtcp._address import Address, AddressLike, parse
+from gtcp._dial import LOCALHOST, Dialer, Target, earlier, interleave
+from gtcp._dial import _lookup as lookup
+from gtcp._errors import ResolveError, Timeout
+
+
+async def dial(addr: AddressLike | Address, timeout: float | None = 30.0) -> socket.socket:
+    """A connected non-blocking TCP socket with TCP_NODELAY and keepalive on; arguments and errors as `gtcp.dial`."""
+    address = parse(addr)
+    return await connect(address, _core.to_deadline(timeout))
+
+
+async def connect(address: Address, deadline: float | None) -> socket.socket:
+    """The same for a parsed address and a `time.monotonic()` deadline."""
+    dialer = Dialer(await resolve(address, deadline), address)
+    try:
+        while (sock := dialer.step()) is None:
+            dialer.ready = await _writable(dialer.pending, earlier(dialer.next_start, deadline))
+            if not dialer.ready and _is_over(deadline):
+                raise Timeout(f"timed out while connecting to {address}")
+        return sock
+    finally:
+        dialer.close()
+
+
+async def resolve(address: Address, deadline: float | None) -> list[Target]:
+    """The targets of an address. A name is looked up in the loop's executor; nobody waits for it after the deadline."""
+    host = address.host or LOCALHOST
+    try:
+        return lookup(host, address.port, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
+    except socket.gaierror:
+        pass
+    looking = asyncio.ensure_future(asyncio.get_running_loop().getaddrinfo(host, address.port, type=socket.SOCK_STREAM))
+    try:
+        while not looking.done():
+            if _is_over(deadline):
+                raise Timeout(f"timed out while resolving {host!r}")
+            await asyncio.wait({looking}, timeout=_core.remaining(deadline))
+        found = looking.result()
+    except socket.gaierror as error:
+        raise ResolveError(error.errno, f"{error.strerror}: {host!r}") from None
+    finally:
+        looking.cancel()
+    return interleave([(family, kind, protocol, name) for family, kind, protocol, _, name in found])
+
+
+async def _writable(fds: Iterable[int], until: float | None) -> list[int]:
+    """Those of the sockets that are ready to be written to; none when the moment came first."""
+    loop = asyncio.get_running_loop()
+    change: asyncio.Future[None] = loop.create_future()
+    watched = list(fds)
+    ready: set[int] = set()
+
+    def note(*writable: int) -> None:
+        ready.update(writable)
+        if not change.done():
+            change.set_result(None)
+
+    for fd in watched:
+        loop.add_writer(fd, note, fd)
+    timer = None if until is None else loop.call_later(_whole_milliseconds(until), note)
+    try:
+        await change
+    finally:
+        for fd in watched:
+            loop.remove_writer(fd)
+        if timer is not None:
+            timer.cancel()
+    return list(ready)
+
+
+def _whole_milliseconds(until: float) -> float:
+    """Seconds until the moment, rounded up to what every loop can keep."""
+    return math.ceil(_core.remaining(until) * 1000) / 1000
+
+
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and _core.remaining(deadline) == 0

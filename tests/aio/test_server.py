@@ -1,0 +1,317 @@
+"""gtcp.aio.Server: its life, its handlers, what ends them, accept errors."""
+
+import asyncio
+import errno
+import logging
+import socket
+from typing import Any
+
+import pytest
+
+import gtcp
+import gtcp.aio
+from aio.conftest import Run
+from support.aio import begun
+from support.timing import LONG, SHORT, quick, takes
+
+HERE = "127.0.0.1:0"
+
+
+async def echo(conn: gtcp.aio.Conn) -> None:
+    async for package in conn.packages():
+        await conn.send_pkg(package)
+
+
+async def handlers_have_ended(server: gtcp.aio.Server) -> None:
+    while server._tasks:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+async def forever(conn: gtcp.aio.Conn) -> None:
+    await asyncio.sleep(1000)
+
+
+def test_serves_many_and_closes(run: Run) -> None:
+    async def main() -> None:
+        async with gtcp.aio.Server(HERE, echo) as server:
+            address = server.get_listened_address()
+            assert repr(server) == f"<gtcp.aio.Server {address}>"
+            assert server.get_listened_port() == address.port  # type: ignore[union-attr]
+
+            async def client(number: int) -> None:
+                async with gtcp.aio.connect(address) as conn:  # type: ignore[arg-type]
+                    for i in range(20):
+                        data = f"{number}-{i}".encode()
+                        assert await conn.send_recv_pkg(data) == data
+
+            await asyncio.gather(*[client(i) for i in range(50)])
+        assert repr(server) == "<gtcp.aio.Server not listening>"
+        assert server.get_listened_port() == -1
+        with pytest.raises(gtcp.RefusedError):
+            await gtcp.aio.connect(address)  # type: ignore[arg-type]
+
+    run(main())
+
+
+def test_run_returns_after_close(run: Run) -> None:
+    async def main() -> None:
+        server = gtcp.aio.Server(HERE, echo)
+        running = await begun(server.run())
+        with pytest.raises(RuntimeError, match="running already"):
+            await server.start()
+        async with gtcp.aio.connect(server.get_listened_address()) as conn:  # type: ignore[arg-type]
+            assert await conn.send_recv_pkg(b"x") == b"x"
+            await server.close()
+            assert await running is None
+            with pytest.raises(gtcp.EOF):
+                await conn.recv(1)
+        await server.close()
+        # And once more, at the same place.
+        server.set_address(HERE)
+        async with server:
+            assert await gtcp.aio.send_recv_pkg(str(server.get_listened_address()), b"again") == b"again"
+
+    run(main())
+
+
+def test_serve_forever_ends_with_its_task(run: Run) -> None:
+    async def main() -> None:
+        server = gtcp.aio.Server(HERE, forever)
+        serving = await begun(server.serve_forever())
+        async with gtcp.aio.connect(server.get_listened_address()) as conn:  # type: ignore[arg-type]
+            await asyncio.sleep(0.001)
+            serving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+            with pytest.raises(gtcp.EOF):
+                await conn.recv(1)
+        assert server.get_listened_port() == -1
+
+    run(main())
+
+
+def test_start_says_what_is_wrong(run: Run) -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError, match="no handler"):
+            await gtcp.aio.Server(HERE).start()
+        async with gtcp.aio.Server(HERE, echo) as server:
+            with pytest.raises(gtcp.SocketError) as used:
+                await gtcp.aio.Server(server.get_listened_address(), echo).start()  # type: ignore[arg-type]
+            assert used.value.errno == errno.EADDRINUSE
+            with pytest.raises(gtcp.ResolveError):
+                await gtcp.aio.Server("no.such.name.invalid:1", echo).start()
+
+    run(main())
+
+
+def test_a_name_can_be_listened_on(run: Run) -> None:
+    async def main() -> None:
+        async with gtcp.aio.Server("localhost:0", echo) as server:
+            address = ("localhost", server.get_listened_port())
+            assert await gtcp.aio.send_recv_pkg(address, b"x", timeout=LONG) == b"x"
+
+    run(main())
+
+
+def test_shutdown_lets_handlers_finish(run: Run) -> None:
+    async def main() -> None:
+        done = []
+
+        async def slow(conn: gtcp.aio.Conn) -> None:
+            await conn.recv_pkg()
+            await asyncio.sleep(SHORT)
+            await conn.send_pkg(b"done")
+            done.append(conn)
+
+        server = gtcp.aio.Server(HERE, slow)
+        await server.start()
+        async with gtcp.aio.connect(server.get_listened_address()) as conn:  # type: ignore[arg-type]
+            await conn.send_pkg(b"go")
+            await asyncio.sleep(SHORT / 10)
+            with takes(SHORT / 2, LONG):
+                assert await server.shutdown(LONG) == 0
+            assert len(done) == 1
+            assert await conn.recv_pkg() == b"done"
+
+    run(main())
+
+
+def test_shutdown_cuts_what_does_not_finish(run: Run) -> None:
+    async def main() -> None:
+        ended: list[BaseException] = []
+
+        async def stubborn(conn: gtcp.aio.Conn) -> None:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError as error:
+                ended.append(error)
+                raise
+
+        server = gtcp.aio.Server(HERE, stubborn)
+        await server.start()
+        address = server.get_listened_address()
+        conns = [await gtcp.aio.connect(address) for _ in range(3)]  # type: ignore[arg-type]
+        await asyncio.sleep(SHORT / 10)
+        with takes(SHORT):
+            assert await server.shutdown(SHORT) == 3
+        assert len(ended) == 3
+        for conn in conns:
+            with pytest.raises(gtcp.EOF):
+                await conn.recv(1)
+            await conn.close()
+
+    run(main())
+
+
+def test_a_handler_may_close_its_server(run: Run) -> None:
+    async def main() -> None:
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            await server.close()
+            await conn.send_pkg(b"closed")
+
+        server = gtcp.aio.Server(HERE, handler)
+        running = await begun(server.run())
+        async with gtcp.aio.connect(server.get_listened_address()) as conn:  # type: ignore[arg-type]
+            assert await conn.recv_pkg() == b"closed"
+        await running
+
+    run(main())
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), gtcp.ClosedError("mine")])
+def test_F5_a_failing_handler_is_logged_once_and_ends_its_connection(
+    run: Run, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    async def main() -> None:
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            if await conn.recv_pkg() == b"fail":
+                raise error
+            await conn.send_pkg(b"fine")
+
+        async with gtcp.aio.Server(HERE, handler) as server:
+            address = server.get_listened_address()
+            for _ in range(2):
+                async with gtcp.aio.connect(address) as conn:  # type: ignore[arg-type]
+                    await conn.send_pkg(b"fail")
+                    with pytest.raises(gtcp.EOF):
+                        await conn.recv(1)
+            assert await gtcp.aio.send_recv_pkg(str(address), b"next") == b"fine"
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    ours = [record for record in caplog.records if record.name == "gtcp"]
+    assert len(ours) == 2
+    assert all(record.exc_info and record.exc_info[1] is error for record in ours)
+
+
+def test_the_end_of_a_connection_is_no_failure(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            while True:
+                await conn.send_pkg(await conn.recv_pkg())
+
+        async with gtcp.aio.Server(HERE, handler) as server:
+            address = str(server.get_listened_address())
+            assert await gtcp.aio.send_recv_pkg(address, b"x") == b"x"
+            await handlers_have_ended(server)
+            assert not [record for record in caplog.records if record.name == "gtcp"]
+            await gtcp.aio.send(address, b"\0\5cut")
+            await asyncio.sleep(SHORT / 10)
+            await handlers_have_ended(server)
+
+    run(main())
+    (logged,) = [record for record in caplog.records if record.name == "gtcp"]
+    assert "closed in the middle" in logged.message
+
+
+def test_a_detached_connection_is_the_handlers_business(run: Run) -> None:
+    async def main() -> None:
+        taken: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            assert await conn.recv(1) == b"x"
+            taken.set_result(conn.detach())
+
+        async with gtcp.aio.Server(HERE, handler) as server, gtcp.aio.Conn(str(server.get_listened_address())) as conn:
+            await conn.send(b"x")
+            with await taken as sock:
+                assert sock.gettimeout() == 0
+                await asyncio.get_running_loop().sock_sendall(sock, b"mine")
+                assert await conn.recv(4) == b"mine"
+
+    run(main())
+
+
+def test_F1_out_of_descriptors(run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listener rests, says so once, and goes on by itself."""
+    accepts = 0
+    real = socket.socket.accept
+
+    def accept(listener: socket.socket) -> Any:
+        nonlocal accepts
+        accepts += 1
+        if 1 < accepts < 8:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(listener)
+
+    async def main() -> None:
+        monkeypatch.setattr(socket.socket, "accept", accept)
+        async with gtcp.aio.Server(HERE, echo) as server:
+            address = str(server.get_listened_address())
+            for _ in range(5):
+                assert await gtcp.aio.send_recv_pkg(address, b"x", timeout=LONG) == b"x"
+        assert accepts < 40
+
+    run(main())
+    assert len([record for record in caplog.records if "cannot accept" in record.message]) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EINTR])
+def test_F2_errors_of_connections_that_were_not_accepted(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    failures = 5
+    real = socket.socket.accept
+
+    def accept(listener: socket.socket) -> Any:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OSError(number, "not this one")
+        return real(listener)
+
+    async def main() -> None:
+        monkeypatch.setattr(socket.socket, "accept", accept)
+        async with gtcp.aio.Server(HERE, echo) as server:
+            assert await gtcp.aio.send_recv_pkg(str(server.get_listened_address()), b"x") == b"x"
+
+    run(main())
+
+
+def test_a_server_by_name(run: Run) -> None:
+    async def main() -> None:
+        server = gtcp.aio.get_server("aio-test")
+        assert gtcp.aio.get_server("aio-test") is server
+        with pytest.raises(ValueError, match="named"):
+            gtcp.aio.Server(name="aio-test")
+        server.set_address(HERE)
+        server.set_handler(echo)
+        async with server:
+            assert await gtcp.aio.send_recv_pkg(str(server.get_listened_address()), b"x") == b"x"
+        assert gtcp.aio.get_server("aio-test") is not server
+        await gtcp.aio.get_server("aio-test").close()
+
+    run(main())
+
+
+def test_close_is_quick_with_many_connections(run: Run) -> None:
+    async def main() -> None:
+        async with gtcp.aio.Server(HERE, forever) as server:
+            address = server.get_listened_address()
+            conns = [await gtcp.aio.connect(address) for _ in range(100)]  # type: ignore[arg-type]
+            with quick(5 * SHORT):
+                await server.close()
+            for conn in conns:
+                await conn.close()
+
+    run(main())
