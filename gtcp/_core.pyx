@@ -9,6 +9,7 @@ include "_corelib/framing.pxi"      # bytes in, units out; knows no socket and n
 include "_corelib/parser.pxi"       # the same for tests and fuzzers
 include "_corelib/deadline.pxi"     # seconds -> an absolute moment
 include "_corelib/wait.pxi"         # the one place that waits, and turns for those who queue
+include "_corelib/timers.pxi"       # deadlines of many sleepers
 include "_corelib/hub.pxi"          # waiting as a greenlet
 include "_corelib/operation.pxi"    # what one call wants
 include "_corelib/socket.pxi"       # the socket: one read, one send, waiting

@@ -5,7 +5,6 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, realloc
 
 from types import GenericAlias
 
@@ -20,7 +19,7 @@ cdef enum:
 
 
 @cython.final
-cdef class Fiber:
+cdef class Fiber(Timed):
     """A function that runs as a greenlet of a hub."""
     cdef Hub hub
     cdef object stack               # the greenlet; None before it starts and after it ended
@@ -29,12 +28,8 @@ cdef class Fiber:
     # Asleep until a wake-up or `deadline`; `woken` says which it was.
     cdef bint asleep
     cdef bint woken
-    cdef int64_t deadline
     # To be raised in the fiber where it sleeps.
     cdef object thrown
-    # Its place among the timers: -1 for none. The moment there may be earlier than the deadline, never later.
-    cdef Py_ssize_t timer
-    cdef int64_t timer_moment
     # Next in the queue of those that can go on.
     cdef Fiber next_ready
     cdef bint ready
@@ -44,8 +39,6 @@ cdef class Fiber:
     cdef object error
 
     def __cinit__(self):
-        self.timer = -1
-        self.deadline = NEVER
         self.done = Signal()
 
     def __init__(self):
@@ -125,10 +118,7 @@ cdef class Hub(Way):
     # Those that can go on, first come first served.
     cdef Fiber first_ready
     cdef Fiber last_ready
-    # A binary heap of those that sleep with a deadline.
-    cdef PyObject** timers
-    cdef Py_ssize_t timer_count
-    cdef Py_ssize_t timer_room
+    cdef Timers timers              # those that sleep with a deadline
     # Watches whose sockets are gone; events of the batch at hand may still name them.
     cdef list gone
     cdef bint sleeping
@@ -141,6 +131,7 @@ cdef class Hub(Way):
         self.poller = self.bell = -1
         self.gone = []
         self.alive = set()
+        self.timers = Timers()
         self.log = log
 
     def __init__(self, log=None):
@@ -169,7 +160,6 @@ cdef class Hub(Way):
             posix.close(self.poller)
         if self.bell >= 0:
             posix.close(self.bell)
-        free(self.timers)
 
     # -- the loop
 
@@ -243,7 +233,7 @@ cdef class Hub(Way):
         cdef int n, i
         self.run_ready()
         self.gone.clear()
-        wait = 0 if self.first_ready is not None or self.over() else self.next_timer()
+        wait = 0 if self.first_ready is not None or self.over() else self.timers.left()
         self.sleeping = wait != 0
         with nogil:
             n = epoll.wait(self.poller, events, EVENTS, wait)
@@ -327,7 +317,7 @@ cdef class Hub(Way):
 
     cdef int ended(self, Fiber fiber) except -1:
         """A greenlet's function has returned."""
-        self.cancel_timer(fiber)
+        self.timers.cancel(fiber)
         self.alive.discard(fiber)
         fiber.stack = None
         fiber.done.set()
@@ -347,7 +337,7 @@ cdef class Hub(Way):
         if fiber.thrown is None:
             if deadline <= posix.now():
                 return 0
-            self.set_timer(fiber, deadline)
+            self.timers.set(fiber, deadline)
             fiber.woken = fiber.ready       # woken since it last slept: whatever it was is looked at first
             fiber.asleep = True
             greenlet.switch(self.main)
@@ -429,105 +419,15 @@ cdef class Hub(Way):
                 watch.reader = watch.writer = None
                 self.unwatch(watch)
 
-    # -- timers: a binary heap of greenlets by moment. A later deadline leaves the entry where it is; when its
-    # moment comes, it is moved to the deadline of then. So a call with a timeout seldom touches the heap.
-
-    cdef int set_timer(self, Fiber fiber, int64_t deadline) except -1:
-        cdef PyObject** timers
-        cdef Py_ssize_t room
-        fiber.deadline = deadline
-        if deadline == NEVER:
-            return 0
-        if fiber.timer < 0:
-            if self.timer_count == self.timer_room:
-                room = max(<Py_ssize_t>64, 2 * self.timer_room)
-                timers = <PyObject**>realloc(self.timers, room * sizeof(PyObject*))
-                if timers == NULL:
-                    raise MemoryError("no memory for timers")
-                self.timers = timers
-                self.timer_room = room
-            Py_INCREF(fiber)
-            fiber.timer = self.timer_count
-            self.timers[self.timer_count] = <PyObject*>fiber
-            self.timer_count += 1
-        elif deadline >= fiber.timer_moment:
-            return 0
-        fiber.timer_moment = deadline
-        self.sift_up(fiber.timer)
-        return 0
-
-    cdef void cancel_timer(self, Fiber fiber) noexcept:
-        cdef Py_ssize_t at = fiber.timer
-        cdef Fiber last
-        if at < 0:
-            return
-        fiber.timer = -1
-        self.timer_count -= 1
-        if at < self.timer_count:
-            last = <Fiber>self.timers[self.timer_count]
-            self.timers[at] = <PyObject*>last
-            last.timer = at
-            self.sift_up(at)
-            self.sift_down(last.timer)
-        Py_DECREF(fiber)
-
-    cdef int64_t next_timer(self) noexcept:
-        """Nanoseconds until the next timer's moment, -1 when there is none."""
-        return left((<Fiber>self.timers[0]).timer_moment) if self.timer_count else -1
-
     cdef int fire_timers(self) except -1:
+        """Lets those go on whose deadline has passed; that nobody woke them tells them why."""
         cdef Fiber fiber
-        cdef int64_t now
-        if self.timer_count == 0:
-            return 0
-        now = posix.now()
-        while self.timer_count:
-            fiber = <Fiber>self.timers[0]
-            if fiber.timer_moment > now:
-                return 0
-            if fiber.deadline == NEVER:
-                self.cancel_timer(fiber)
-            elif fiber.deadline > now:
-                fiber.timer_moment = fiber.deadline
-                self.sift_down(0)
-            else:
-                self.cancel_timer(fiber)
-                if fiber.asleep:
-                    self.enqueue(fiber)     # not woken: that tells it why
-        return 0
-
-    cdef void sift_up(self, Py_ssize_t at) noexcept:
-        cdef PyObject* moving = self.timers[at]
-        cdef int64_t moment = (<Fiber>moving).timer_moment
-        cdef Py_ssize_t above
-        while at:
-            above = (at - 1) // 2
-            if (<Fiber>self.timers[above]).timer_moment <= moment:
-                break
-            self.timers[at] = self.timers[above]
-            (<Fiber>self.timers[at]).timer = at
-            at = above
-        self.timers[at] = moving
-        (<Fiber>moving).timer = at
-
-    cdef void sift_down(self, Py_ssize_t at) noexcept:
-        cdef PyObject* moving = self.timers[at]
-        cdef int64_t moment = (<Fiber>moving).timer_moment
-        cdef Py_ssize_t below
         while True:
-            below = 2 * at + 1
-            if below >= self.timer_count:
-                break
-            if below + 1 < self.timer_count and (<Fiber>self.timers[below + 1]).timer_moment \
-                    < (<Fiber>self.timers[below]).timer_moment:
-                below += 1
-            if (<Fiber>self.timers[below]).timer_moment >= moment:
-                break
-            self.timers[at] = self.timers[below]
-            (<Fiber>self.timers[at]).timer = at
-            at = below
-        self.timers[at] = moving
-        (<Fiber>moving).timer = at
+            fiber = <Fiber>self.timers.pop_due()
+            if fiber is None:
+                return 0
+            if fiber.asleep:
+                self.enqueue(fiber)
 
 
 def current_hub():
