@@ -3,6 +3,7 @@
 # make lint      everything that needs no running
 # make dist      sdist and wheel, and the suite against the installed wheel
 # make faults    the suite, and the table of faults with the outcome of each row
+# make chaos     25 000 random faults; ARGS="--seconds 60", ARGS="--seed 1 --only 7"
 # make coverage  the suite, and which lines of Python and Cython it did not reach
 # make clean     back to a fresh checkout
 #
@@ -23,7 +24,7 @@ BUILT := $(VENV)/.built-$(GTCP_BUILD)
 CORE := $(wildcard gtcp/*.pyx gtcp/_corelib/*.[ph]*)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint dist faults coverage build clean
+.PHONY: demo test lint dist faults chaos coverage build clean
 
 demo: build
 	@echo "== examples/pool_basic.py: one connection serves every request =="
@@ -53,6 +54,9 @@ dist: $(VENV)/.group-dist
 
 faults: build $(VENV)/.group-test
 	$(PY) -m pytest --faults $(ARGS)
+
+chaos: build $(VENV)/.group-test
+	$(PY) tests/chaos/run.py $(ARGS)
 
 # Cython's plugin looks for the C file beside the module, and beside the parts that it was made of.
 coverage: $(VENV)/.group-coverage
