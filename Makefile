@@ -3,6 +3,10 @@
 # make lint      everything that needs no running
 # make dist      sdist and wheel, and the suite against the installed wheel
 # make faults    the suite, and the table of faults with the outcome of each row
+# make chaos     25 000 random faults; ARGS="--seconds 60", ARGS="--seed 1 --only 7"
+# make fuzz      a million inputs for the parser and the arguments, by libFuzzer (clang is installed if need be)
+# make asan, tsan, valgrind    the suite, a stress of threads and a smoke test, on a core that is watched
+# make soak      leaks: a million packages and leases, 200 000 dials, 20 minutes of chaos; ARGS=--short for one minute
 # make coverage  the suite, and which lines of Python and Cython it did not reach
 # make clean     back to a fresh checkout
 #
@@ -23,7 +27,7 @@ BUILT := $(VENV)/.built-$(GTCP_BUILD)
 CORE := $(wildcard gtcp/*.pyx gtcp/_corelib/*.[ph]*)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint dist faults coverage build clean
+.PHONY: demo test lint dist faults chaos fuzz asan tsan valgrind soak flakes coverage build clean
 
 demo: build
 	@echo "== examples/pool_basic.py: one connection serves every request =="
@@ -53,6 +57,33 @@ dist: $(VENV)/.group-dist
 
 faults: build $(VENV)/.group-test
 	$(PY) -m pytest --faults $(ARGS)
+
+chaos: build $(VENV)/.group-test
+	$(PY) tests/chaos/run.py $(ARGS)
+
+fuzz:
+	.ci/fuzz $(PYTHON) $(ARGS)
+
+# The whole suite, but for what asks about memory: the sanitizer has its own way with it.
+asan:
+	.ci/sanitize asan $(PYTHON) pytest -q -p no:cacheprovider \
+		--deselect tests/fault/test_memory.py --deselect tests/fault/test_servers.py::test_B9_B10_clients_that_announce_huge_packages \
+		--deselect tests/fault/test_servers.py::test_F9_clients_that_never_read $(ARGS)
+
+tsan:
+	.ci/sanitize tsan $(PYTHON) tests/sanitizers/stress.py $(ARGS)
+
+valgrind:
+	.ci/valgrind $(PYTHON)
+
+soak: build $(VENV)/.group-test
+	$(PY) tests/soak/run.py $(ARGS)
+
+# In any order, again and again, beside a busy neighbour.
+flakes: build $(VENV)/.group-test
+	$(PIP) pytest-randomly
+	nice -n 19 sh -c 'while :; do :; done' & hog=$$!; trap "kill $$hog" EXIT; \
+		for i in $$(seq $${TIMES:-20}); do echo "== run $$i =="; $(PY) -m pytest -q -p randomly $(ARGS) || exit 1; done
 
 # Cython's plugin looks for the C file beside the module, and beside the parts that it was made of.
 coverage: $(VENV)/.group-coverage

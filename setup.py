@@ -1,6 +1,6 @@
 """The extension module of gtcp; everything else about the package stands in pyproject.toml.
 
-GTCP_BUILD=release|debug|coverage|asan|tsan chooses how the core is compiled. GTCP_WERROR=1 makes
+GTCP_BUILD=release|debug|coverage|asan|tsan|fuzz chooses how the core is compiled. GTCP_WERROR=1 makes
 every warning of Cython and of the C compiler fatal: for the project's own checks, never for users,
 whose next compiler has warnings that nobody has seen yet.
 """
@@ -29,6 +29,17 @@ FLAVOURS = {
     "asan": (
         [*SANITIZE, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
         ["-fsanitize=address,undefined"],
+    ),
+    # For clang: the instrumentation that libFuzzer steers by, its runtime comes with atheris. CPython and
+    # Cython add 0 to null pointers.
+    "fuzz": (
+        [
+            *SANITIZE,
+            "-fsanitize=address,undefined,fuzzer-no-link",
+            "-fno-sanitize=vptr,pointer-overflow,function",
+            "-fno-sanitize-recover=undefined",
+        ],
+        [],
     ),
     "tsan": ([*SANITIZE, "-fsanitize=thread"], ["-fsanitize=thread"]),
 }

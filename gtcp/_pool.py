@@ -97,7 +97,8 @@ class Pool(_core.BasePool):
     `ttl`: seconds that an idle connection is kept. `max_lifetime`: seconds after which a connection is replaced, less
     a random share of up to `lifetime_jitter`. `max_uses`: leases of one connection. `order`: "lifo" lends the one that
     came back last, so that a pool shrinks when less is needed, "fifo" the one that rested longest. `check`: look at
-    the socket before lending it, without a round trip. `one_way`: a lease may end without a reply to its last send.
+    the socket before lending it, without a round trip. `one_way`: a lease may end without a reply to its last send, or
+    with fewer packages received than sent.
     `reconnect`: a send that finds its reused connection dead before a byte left is made on a new one.
     `connect_timeout`: seconds for one dial.
     """

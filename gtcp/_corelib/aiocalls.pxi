@@ -38,8 +38,7 @@ cdef class Receive(Operation):
         return self.stream.parser.unread(&self.unit, self.value)
 
     cdef int after_success(self) except -1:
-        self.conn.owed = False
-        self.conn.answered = True
+        self.conn.heard(&self.unit, 1)
         return self.drop()
 
     cdef int drop(self) except -1:
@@ -82,7 +81,7 @@ cdef class Send(Operation):
         return 0
 
     cdef int after_success(self) except -1:
-        self.conn.owed = self.conn.owed or self.out.size + self.out.header_size > 0
+        self.conn.told(self.out.size + self.out.header_size, self.out.header_size > 0)
         return 0
 
 
@@ -125,8 +124,7 @@ cdef class Exchange(Operation):
         return 0
 
     cdef int after_success(self) except -1:
-        self.conn.owed = False
-        self.conn.answered = True
+        self.conn.heard(&self.unit, 0)
         return 0
 
 
@@ -151,7 +149,7 @@ cdef class SendBatch(Operation):
         return 0
 
     cdef int after_success(self) except -1:
-        self.conn.owed = self.conn.owed or len(self.outbox.packages) > 0
+        self.conn.told(len(self.outbox.packages), len(self.outbox.packages))
         return 0
 
 
@@ -186,8 +184,7 @@ cdef class ReceiveBatch(Operation):
         return put_back_packages(self.stream.parser, self.unit.header_size, packages)
 
     cdef int after_success(self) except -1:
-        self.conn.owed = False
-        self.conn.answered = True
+        self.conn.heard(&self.unit, len(self.packages))
         return 0
 
 
@@ -214,8 +211,7 @@ cdef class ExchangeBatch(Operation):
 
     cdef int after_success(self) except -1:
         if self.value:
-            self.conn.owed = False
-            self.conn.answered = True
+            self.conn.heard(&self.unit, 0)
         return 0
 
 

@@ -59,7 +59,7 @@ cdef class BlockingConn(BaseConn):
         while True:
             try:
                 self.open_stream().transmit(out, deadline)
-                self.owed = self.owed or out.size + out.header_size > 0
+                self.told(out.size + out.header_size, out.header_size > 0)
                 return 0
             except BaseException as error:
                 self._recover(error, out, None, 0, deadline)
@@ -188,8 +188,7 @@ cdef class BlockingConn(BaseConn):
         while True:
             try:
                 value = self.open_stream().receive(unit, deadline)
-                self.owed = False
-                self.answered = True
+                self.heard(unit, 1)
                 return value
             except BaseException as error:
                 self._recover(error, NULL, retry, attempt, deadline)
@@ -247,8 +246,7 @@ cdef class BlockingConn(BaseConn):
         while True:
             try:
                 value = self.open_stream().exchange(out, send_deadline, unit, recv_deadline)
-                self.owed = False
-                self.answered = True
+                self.heard(unit, 0)
                 return value
             except BaseException as error:
                 self._recover(error, out, retry, attempt, min(send_deadline, recv_deadline))
@@ -269,7 +267,7 @@ cdef class BlockingConn(BaseConn):
         outbox.check(&unit)
         try:
             send_batch(self.open_stream(), outbox, deadline)
-            self.owed = self.owed or len(outbox.packages) > 0
+            self.told(len(outbox.packages), len(outbox.packages))
         except:
             self.failed = True
             raise
@@ -290,8 +288,7 @@ cdef class BlockingConn(BaseConn):
             return []
         try:
             packages = recv_batch(self.open_stream(), &unit, count, deadline)
-            self.owed = False
-            self.answered = True
+            self.heard(&unit, len(packages))
             return packages
         except:
             self.failed = True
@@ -316,8 +313,7 @@ cdef class BlockingConn(BaseConn):
         try:
             replies = send_recv_batch(self.open_stream(), outbox, &unit, most, deadline)
             if replies:
-                self.owed = False
-                self.answered = True
+                self.heard(&unit, 0)
             return replies
         except:
             self.failed = True

@@ -20,6 +20,8 @@ cdef class BaseConn:
     cdef bint failed
     cdef bint owed
     cdef bint answered
+    # Packages that were sent and that no received one has answered.
+    cdef Py_ssize_t ahead
     cdef int64_t lent_at
 
     cdef object __weakref__
@@ -36,6 +38,17 @@ cdef class BaseConn:
         if self.home is not None and stream.generation != posix.generation:
             raise ClosedError("the lease belongs to the process that forked this one")
         return stream
+
+    cdef inline void told(self, Py_ssize_t size, Py_ssize_t packages) noexcept:
+        """So many bytes have been sent, and so many of them as packages."""
+        self.owed = self.owed or size > 0
+        self.ahead += packages
+
+    cdef inline void heard(self, Unit* unit, Py_ssize_t packages) noexcept:
+        """Something was received: packages answer so many sent ones, other bytes may have answered all."""
+        self.owed = False
+        self.answered = True
+        self.ahead = max(<Py_ssize_t>0, self.ahead - packages) if unit.kind == PKG else 0
 
     cdef bint is_stale(self, Out* out, object error) noexcept:
         """A lease whose connection died in the pool: not a byte of its first message left."""

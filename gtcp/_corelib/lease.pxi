@@ -155,6 +155,8 @@ cdef class BasePool(FreeList):
             return OWED
         if stream.parser.pending():
             return DIRTY
+        if lease.ahead and not self.one_way:
+            return OWED
         return REASONS
 
     cdef int drop(self, object lease_) except -1:

@@ -35,6 +35,9 @@ cdef class Parser(Framing):
         unit.header_size = self.header_size
         unit.limit = self.limit
         while done < data.shape[0]:
+            if self.body == NULL and self.buf.unread():
+                # Who feeds does not stop at a limit, so the buffer cannot grow towards one.
+                self.buf.reserve(data.shape[0] - done)
             self.make_room(&unit, &room)
             n = min(data.shape[0] - done, room.size)
             if n == 0:

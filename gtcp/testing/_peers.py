@@ -159,6 +159,6 @@ def deaf_address(host: str = "127.0.0.1") -> Iterator[str]:
             sock = stack.enter_context(socket.socket())
             sock.setblocking(False)
             number = sock.connect_ex(listener.getsockname())
-            if number not in {0, errno.EINPROGRESS}:
+            if number not in {0, errno.EINPROGRESS, errno.EINTR}:
                 raise OSError(number, "cannot fill the queue of the listener")
         yield f"{host}:{listener.getsockname()[1]}"

@@ -62,6 +62,7 @@ class FaultProxy:
         self._changes: list[tuple[Callable[[], None], threading.Event]] = []
         self._lock = threading.Lock()
         self._wake, self._waker = socket.socketpair()
+        self._wake.setblocking(False)
         self._waker.setblocking(False)
         self._thread = threading.Thread(target=self._run, name=f"proxy-{self.port}", daemon=True)
         self._thread.start()
@@ -203,7 +204,8 @@ class FaultProxy:
         wait = None if moment == _NEVER else max(0.0, moment - time.monotonic()) * 1000
         ready = dict(poll.poll(wait))
         if self._wake.fileno() in ready:
-            self._wake.recv(4096)
+            with contextlib.suppress(BlockingIOError):
+                self._wake.recv(4096)
         if not self._frozen:
             self._go_on(ready)
         with self._lock:

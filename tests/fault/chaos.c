@@ -3,11 +3,13 @@
  * By rule:  chaos_fail("recv", EINTR, 3, 0) lets the next three calls of recv fail.
  * By chance: CHAOS=seed,short,eintr,eagain,enobufs in the environment, or chaos_storm(): transfers of 1 to `short`
  * bytes, and of a thousand calls so many fail with EINTR, EAGAIN, ENOBUFS. The same seed does the same again.
+ * CHAOS_ONLY=name spares the calls that do not come from a library with `name` in its path.
  * chaos_clock(s) moves the wall clock; CLOCK_MONOTONIC never moves. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -39,6 +41,8 @@ static struct rule {
 static atomic_long injected;
 static atomic_ullong draws;
 static unsigned long long seed;
+static const char *only;
+static atomic_uintptr_t only_from, only_to;
 static int most, interrupted, not_ready, no_buffers;
 static atomic_long clock_offset;
 
@@ -94,6 +98,7 @@ void chaos_clock(long seconds)
 
 __attribute__((constructor)) static void begin(void)
 {
+    only = getenv("CHAOS_ONLY");
     const char *text = getenv("CHAOS");
     unsigned long long s;
     int k, a, b, c;
@@ -111,6 +116,31 @@ static unsigned draw(unsigned below)
     return (unsigned)((x ^ (x >> 31)) % below);
 }
 
+static int find(struct dl_phdr_info *library, size_t size, void *unused)
+{
+    (void)size;
+    (void)unused;
+    if (strstr(library->dlpi_name, only) == NULL)
+        return 0;
+    for (int i = 0; i < library->dlpi_phnum; i++)
+        if (library->dlpi_phdr[i].p_type == PT_LOAD && (library->dlpi_phdr[i].p_flags & PF_X)) {
+            uintptr_t from = library->dlpi_addr + library->dlpi_phdr[i].p_vaddr;
+            only_to = from + library->dlpi_phdr[i].p_memsz;
+            only_from = from;
+        }
+    return 1;
+}
+
+/* The call comes from where chaos is wanted. */
+static int meant(const void *caller)
+{
+    if (only == NULL)
+        return 1;
+    if (only_from == 0)
+        dl_iterate_phdr(find, NULL);
+    return (uintptr_t)caller >= only_from && (uintptr_t)caller < only_to;
+}
+
 /* The errno that a rule demands for this call, 0 for none. */
 static int ruled(enum call call)
 {
@@ -126,10 +156,10 @@ static int ruled(enum call call)
     return rule->error;
 }
 
-static int fails(enum call call, int can_block, int can_lack)
+static int fails(enum call call, int can_block, int can_lack, const void *caller)
 {
     int error = ruled(call);
-    if (error == 0 && (interrupted || not_ready || no_buffers)) {
+    if (error == 0 && (interrupted || not_ready || no_buffers) && meant(caller)) {
         int n = (int)draw(1000);
         if (n < interrupted)
             error = EINTR;
@@ -145,9 +175,9 @@ static int fails(enum call call, int can_block, int can_lack)
     return error;
 }
 
-static size_t shortened(size_t size)
+static size_t shortened(size_t size, const void *caller)
 {
-    if (most == 0 || size <= 1)
+    if (most == 0 || size <= 1 || !meant(caller))
         return size;
     size_t limit = 1 + draw((unsigned)most);
     if (limit >= size)
@@ -155,6 +185,8 @@ static size_t shortened(size_t size)
     injected++;
     return limit;
 }
+
+#define CALLER __builtin_return_address(0)
 
 #define REAL(name) \
     static __typeof__(name) *real; \
@@ -165,7 +197,7 @@ static size_t shortened(size_t size)
     int name parameters \
     { \
         REAL(name); \
-        return fails(CALL, 0, 0) ? -1 : real arguments; \
+        return fails(CALL, 0, 0, CALLER) ? -1 : real arguments; \
     }
 
 PLAIN(accept4, ACCEPT4, (int fd, struct sockaddr *a, socklen_t *n, int flags), (fd, a, n, flags))
@@ -199,7 +231,7 @@ RULED(getpeername, GETPEERNAME, (int fd, struct sockaddr *a, socklen_t *n), (fd,
 int connect(int fd, const struct sockaddr *a, socklen_t n)
 {
     REAL(connect);
-    int error = fails(CONNECT, 0, 0);
+    int error = fails(CONNECT, 0, 0, CALLER);
     if (error == 0 || error == EINTR) {
         int done = real(fd, a, n);
         if (error == 0)
@@ -248,28 +280,29 @@ int fcntl64(int fd, int command, ...)
 ssize_t recv(int fd, void *where, size_t size, int flags)
 {
     REAL(recv);
-    return fails(RECV, 1, 0) ? -1 : real(fd, where, shortened(size), flags);
+    /* Who only looks is told the truth. */
+    return fails(RECV, !(flags & MSG_PEEK), 0, CALLER) ? -1 : real(fd, where, shortened(size, CALLER), flags);
 }
 
 ssize_t send(int fd, const void *data, size_t size, int flags)
 {
     REAL(send);
-    return fails(SEND, 1, 1) ? -1 : real(fd, data, shortened(size), flags);
+    return fails(SEND, 1, 1, CALLER) ? -1 : real(fd, data, shortened(size, CALLER), flags);
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     REAL(sendmsg);
-    if (fails(SENDMSG, 1, 1))
+    if (fails(SENDMSG, 1, 1, CALLER))
         return -1;
-    if (most == 0 || message->msg_iovlen == 0)
+    if (most == 0 || message->msg_iovlen == 0 || !meant(CALLER))
         return real(fd, message, flags);
     /* The beginning of the first part that is not empty. */
     struct msghdr less = *message;
     struct iovec part = {NULL, 0};
     for (size_t i = 0; i < message->msg_iovlen && part.iov_len == 0; i++)
         part = message->msg_iov[i];
-    part.iov_len = shortened(part.iov_len);
+    part.iov_len = shortened(part.iov_len, CALLER);
     less.msg_iov = &part;
     less.msg_iovlen = 1;
     return real(fd, &less, flags);

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 
 import pytest
 
 import gtcp
-from gtcp.testing import FaultProxy, Peer, echo_packages
+from gtcp.testing import FaultProxy, Peer, Script, echo_packages
+from support.peers import frame, read_frame, silent
 from support.timing import LONG, SHORT, quick, takes
 
 
@@ -25,6 +28,36 @@ def test_E10_a_connection_that_the_pool_did_not_lend() -> None:
         lease.close()
         assert (one.stats().idle, one.stats().in_use) == (1, 0)
         assert (other.stats().idle, other.stats().in_use) == (0, 0)
+
+
+def one_now_the_other_later(release: threading.Event) -> Script:
+    def script(sock: socket.socket) -> None:
+        requests = [read_frame(sock) for _ in range(2)]
+        sock.sendall(frame(requests[0]))
+        assert release.wait(LONG)
+        sock.sendall(frame(requests[1]))
+        silent(sock)
+
+    return script
+
+
+SENDS = {
+    "send_pkg": lambda lease: [lease.send_pkg(b"one"), lease.send_pkg(b"two")],
+    "send_pkgs": lambda lease: lease.send_pkgs([b"one", b"two"]),
+    "send_recv_pkg": lambda lease: [lease.send_pkg(b"one"), lease.send_recv_pkg(b"two")],
+}
+
+
+@pytest.mark.parametrize("send", SENDS)
+def test_E4_E7_fewer_replies_than_requests(send: str) -> None:
+    release = threading.Event()
+    with Peer(one_now_the_other_later(release)) as peer, gtcp.Pool(peer.address) as pool:
+        with pool.acquire(LONG) as lease:
+            SENDS[send](lease)
+            if send != "send_recv_pkg":
+                assert lease.recv_pkg(timeout=LONG) == b"one"
+        assert (pool.stats().idle, pool.stats().closed["owed"]) == (0, 1)
+        release.set()
 
 
 def test_E18_a_server_that_restarts_again_and_again() -> None:

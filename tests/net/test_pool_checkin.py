@@ -47,7 +47,6 @@ def two_sends(lease: gtcp.PoolConn, far: socket.socket) -> None:
 GOOD: dict[str, Use] = {
     "nothing at all": lambda lease, far: None,
     "an exchange": exchange,
-    "two sends, one reply": two_sends,
     "an empty send": lambda lease, far: lease.send(b""),
     "no packages sent": lambda lease, far: lease.send_pkgs([]),
     "no packages exchanged": lambda lease, far: lease.send_recv_pkgs([]),
@@ -122,6 +121,7 @@ BAD: dict[str, tuple[Use, str]] = {
     "E7 a package without a reply": (lambda lease, far: lease.send_pkg(b"x"), "owed"),
     "E7 a batch without replies": (lambda lease, far: lease.send_pkgs([b"x"]), "owed"),
     "E7 a send after the exchange": (lambda lease, far: (exchange(lease, far), lease.send(b"x")), "owed"),
+    "E7 two packages, one reply": (two_sends, "owed"),
     "E7 a send, then no exchange": (lambda lease, far: (lease.send(b"x"), lease.send_recv_pkgs([])), "owed"),
     "B4 the peer's close": (after_the_peers_close, "peer_closed"),
     "B7 a reset": (after_a_reset, "peer_closed"),

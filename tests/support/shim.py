@@ -41,12 +41,18 @@ def library() -> str:
     return str(built)
 
 
-def environment(storm: tuple[int, int, int, int, int] | None = None) -> Mapping[str, str]:
-    """What a child needs to run behind the shim; `storm`: seed, short, and per thousand EINTR, EAGAIN, ENOBUFS."""
+def environment(storm: tuple[int, int, int, int, int] | None = None, only: str | None = None) -> Mapping[str, str]:
+    """What a child needs to run behind the shim.
+
+    `storm`: seed, short, and per thousand EINTR, EAGAIN, ENOBUFS. `only`: part of the path of the library whose calls
+    are meant.
+    """
     loaded = [*os.environ.get("LD_PRELOAD", "").split(), library()]
     variables = {"LD_PRELOAD": " ".join(loaded)}
     if storm is not None:
         variables["CHAOS"] = ",".join(map(str, storm))
+    if only is not None:
+        variables["CHAOS_ONLY"] = only
     return variables
 
 
