@@ -200,10 +200,11 @@ cdef class Transport(Socket):
         """Tickets and key updates are silence, anything else is not."""
         cdef Tls tls = self.tls
         cdef Py_ssize_t n
-        cdef int i
+        cdef int rounds = SMALL_TALK
         tls.turn.take(NEVER)
         try:
-            for i in range(SMALL_TALK):
+            while rounds:
+                rounds -= 1
                 if self.receiver:
                     return 1
                 n = tls.look()
