@@ -41,7 +41,11 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
 def run(kind: str, main: Coroutine[Any, Any, T], within: float = LONG) -> T:
     """What asyncio.run does, on a loop of this kind; what the loop complains about fails the test."""
     complaints: list[dict[str, Any]] = []
-    loop = new_loop(kind)
+    try:
+        loop = new_loop(kind)
+    except BaseException:
+        main.close()  # a test that is skipped has nothing left to await
+        raise
     try:
         loop.set_exception_handler(lambda _, context: complaints.append(context))
         return loop.run_until_complete(asyncio.wait_for(main, within))
