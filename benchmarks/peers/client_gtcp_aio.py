@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import gtcp.aio
-
 from benchmarks.peers._client import AsyncWork, Job, parse_job, request, run_async_client
 from benchmarks.peers._loops import run_on
 

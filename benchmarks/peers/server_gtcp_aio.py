@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gtcp.aio
-
 from benchmarks.peers._loops import run_on
 from benchmarks.peers._server import HOST, announce, variant
 
