@@ -34,9 +34,12 @@ from gtcp._funcs import (
     send_recv_with_timeout,
     send_with_timeout,
 )
+from gtcp._lease import PoolConn
 from gtcp._options import PkgOption, Retry
-from gtcp._pool import Pool, PoolConn, PoolStats, get_pool
+from gtcp._pool import Pool
 from gtcp._server import Server, get_server
+from gtcp._shared import get_pool, pools
+from gtcp._stats import PoolStats
 
 if _TYPE_CHECKING:
     from gtcp._tls import CertificateError, TLSError, TLSInfo, TruncatedError, load_key_crt
@@ -80,6 +83,7 @@ __all__ = [
     "get_pool",
     "get_server",
     "load_key_crt",
+    "pools",
     "send",
     "send_pkg",
     "send_pkg_with_timeout",

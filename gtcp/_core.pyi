@@ -28,6 +28,8 @@ __all__ = [
     "BaseConn",
     "BasePool",
     "BlockingConn",
+    "Claim",
+    "Directory",
     "Fiber",
     "Hub",
     "Parser",
@@ -36,6 +38,8 @@ __all__ = [
     "UnitIterator",
     "alarm",
     "current_hub",
+    "directory",
+    "open_lease",
     "remaining",
     "sleep",
     "to_deadline",
@@ -79,14 +83,16 @@ class Signal:
 
 @final
 class Alarm:
-    """When somebody has to look after idle connections. One thread attends it."""
+    """When somebody has to look after the pools. One thread attends it."""
 
-    def attend(self) -> bool:
-        """The calling thread will sleep; False when another one does already."""
+    def attend(self) -> int:
+        """Somebody will sleep, under the number that this answers; 0 when there is one already."""
 
-    def resign(self) -> None: ...
-    def wait(self) -> None:
-        """Sleeps until the alarm's moment."""
+    def resign(self) -> None:
+        """Nobody sleeps any more."""
+
+    def wait(self, shift: int) -> bool:
+        """Sleeps until the alarm's moment; False when somebody else has taken over."""
 
 alarm: Alarm
 
@@ -426,24 +432,39 @@ class _Books(TypedDict):
     reused: int
     created: int
     failed: int
+    timeouts: int
     closed: dict[str, int]  # by REASON_NAMES
     wait_total: float
     wait_longest: float
     use_total: float
     use_longest: float
 
-@disjoint_base
-class BasePool:
-    """The core of Pool, which calls three methods of its subclass.
+@final
+class Claim:
+    """A caller's claim to a connection, for which a dial may be under way."""
 
-    `_dial(deadline: float | None) -> BaseConn`: a new connection, whose socket the pool takes over.
-    `_lifetime() -> float | None`: seconds that it may live.
-    `_watch() -> None`: makes sure that somebody attends the alarm.
+class BasePool:
+    """The core of Pool. It calls these methods of its subclass, those with a flag in `_configure` only if that is set.
+
+    `_begin(claim, deadline)`: begins the dial of a claim, which ends in `_settle` or `_fail`, or goes on elsewhere
+    after `_pass_on`. `_cancel(doing) -> bool`: nobody wants the result of a dial that goes on elsewhere; True when it
+    has ended by that. `_redial(deadline) -> BaseConn`: a new connection for a lease whose old one is dead.
+    `_lifetime() -> float | None`: seconds that a new connection may live.
+
+    `_greet(lease, reused, deadline) -> bool` (greets): whether a lease may begin. `_hold(lease)`, `_let_go(lease)`
+    (holds): it has begun, has ended. `_part(lease) -> bool` (parts): whether its connection may go back.
+    `_mourn(conn, reason)` (mourns): a connection has been closed.
+
+    `_watch()`: makes sure that somebody attends the alarm. `_forked()`: this is a child.
     """
 
     def __new__(cls, *args: object, **kwargs: object) -> Self: ...
     def acquire(self, timeout: float | None = ...) -> BaseConn:
         """Lends a connection, an object of `lease_type`; by default within the pool's `timeout`."""
+
+    @property
+    def closed(self) -> bool:
+        """The pool lends nothing any more."""
 
     def numbers(self) -> str:
         """The books in a few words."""
@@ -454,8 +475,10 @@ class BasePool:
         self,
         *,
         lease_type: type[BaseConn],
+        conn_type: type[BaseConn],
         max_size: int | None,
         max_idle: int | None,
+        min_idle: int,
         max_waiting: int | None,
         max_uses: int | None,
         ttl: float | None,
@@ -464,19 +487,75 @@ class BasePool:
         look: bool,
         renews: bool,
         one_way: bool,
+        greets: bool,
+        holds: bool,
+        parts: bool,
+        mourns: bool,
     ) -> None:
-        """Options that have been checked; None for no limit."""
+        """Options that have been checked; None for no limit. The pool is open from now on."""
 
-    def _lend_to(self, lease: BaseConn, timeout: float | None) -> None:
-        """Fills a handle that its user constructed."""
+    def _reserve(self) -> Claim | None:
+        """The right to a dial that nobody waits for; None when limits or the address forbid it."""
 
-    def _reap(self, everything: bool = False) -> None:
-        """Closes what is idle for too long, or all that is idle, and sets the alarm."""
+    def _pass_on(self, claim: Claim, doing: object) -> None:
+        """The dial of a claim goes on in another thread; `str(doing)` tells how far it is."""
+
+    def _settle(self, claim: Claim, conn: BaseConn) -> None:
+        """The dial has succeeded, unless this raises: the pool takes the connection over."""
+
+    def _fail(self, claim: Claim, error: BaseException | None, trouble: str | None) -> None:
+        """The dial has failed; `trouble` tells what is wrong with the address, if it is the address."""
+
+    def _outcome(self, claim: Claim, deadline: float | None) -> BaseException | None:
+        """Waits for the end of a reserved dial; answers its error. Timeout at the deadline."""
+
+    def _call_in(self, seconds_: float) -> None:
+        """Has the pool looked after in so many seconds."""
+
+    def _next_try(self) -> float:
+        """Seconds until the address may be dialled again."""
+
+    def _reap(self) -> None:
+        """Closes what is idle for too long, tells hooks what they have not heard, and sets the alarm."""
 
     def _expire(self) -> None:
-        """What has been opened until now is closed when it comes back."""
+        """What has been opened until now is not lent again."""
+
+    def _resize(self, max_size: int | None) -> None:
+        """Changes the limit."""
 
     def _shut(self) -> None:
         """No more leases."""
 
+    def _cut(self, deadline: float | None) -> int:
+        """Waits for the leases of a closed pool, closes the connections of the others and answers how many."""
+
+    def _is_unused(self) -> bool:
+        """Nothing is idle, on loan, under way or waited for."""
+
     def _books(self) -> _Books: ...
+
+@final
+class Directory:
+    """The shared pools by what users write as an address."""
+
+    def serve(self, find: Callable[[Any, Any, str | None], BasePool]) -> None:
+        """`find(addr, tls, server_hostname)` answers the pool of an address that is not written here."""
+
+    def learn(self, addr: str, pool: BasePool) -> None:
+        """Users who write `addr` get this pool."""
+
+    def forget(self, addr: str, pool: BasePool) -> None:
+        """They no longer get it."""
+
+directory: Directory
+
+def open_lease(
+    self: BaseConn,
+    addr: object,
+    timeout: float | None = 30.0,
+    *,
+    tls: object = None,
+    server_hostname: str | None = None,
+) -> None:
+    """PoolConn.__init__: fills the handle with a connection of the shared pool of `addr`."""

@@ -16,6 +16,7 @@ include "_corelib/socket.pxi"       # the socket: one read, one send, waiting
 include "_corelib/tls.pxi"          # records on one side, plaintext on the other; knows no socket
 include "_corelib/transport.pxi"    # the socket, plain or through TLS
 include "_corelib/stream.pxi"       # every operation as a step, and the calls that block
+include "_corelib/claims.pxi"       # who wants a connection of a pool, and when an address may be dialled
 include "_corelib/freelist.pxi"     # the pool's accounting
 include "_corelib/alarm.pxi"        # when somebody has to look after idle connections
 include "_corelib/arguments.pxi"    # what callers hand in, checked before a byte moves
@@ -27,4 +28,6 @@ include "_corelib/aio.pxi"          # a call as an awaitable
 include "_corelib/aiocalls.pxi"     # the different calls
 include "_corelib/aioconn.pxi"      # the handle that has them
 include "_corelib/lease.pxi"        # a handle on loan from a pool
+include "_corelib/pool.pxi"         # what the Python layer builds its pool on
+include "_corelib/directory.pxi"    # the shared pools, by address
 include "_corelib/start.pxi"        # once per process

@@ -23,6 +23,9 @@ LOCALHOST = "127.0.0.1"
 Target = tuple[int, int, int, tuple[object, ...]]
 """What one attempt needs: family, type, protocol, address."""
 
+SocketOption = tuple[int, int, int | bytes]
+"""What setsockopt takes: level, option, value."""
+
 
 def dial(addr: AddressLike | Address, timeout: float | None = 30.0) -> socket.socket:
     """A connected blocking TCP socket with TCP_NODELAY and keepalive on.
@@ -61,9 +64,10 @@ class Dialer:
     POLLOUT until `next_start`; those that became ready go into `ready` before the next step.
     """
 
-    def __init__(self, targets: Iterable[Target], address: Address) -> None:
+    def __init__(self, targets: Iterable[Target], address: Address, options: Iterable[SocketOption] = ()) -> None:
         self.address = address
         self.targets = list(targets)
+        self.options = tuple(options)
         self.pending: dict[int, tuple[socket.socket, Target]] = {}
         self.ready: list[int] = []
         self.next_start: float | None = None
@@ -96,6 +100,8 @@ class Dialer:
             sock = socket.socket(family, kind, protocol)
             sock.setblocking(False)
             tune(sock)
+            for option in self.options:
+                sock.setsockopt(*option)
             number = sock.connect_ex(name)
         except BaseException as error:
             if sock is not None:
@@ -144,9 +150,9 @@ class Dialer:
 
     def close(self) -> None:
         """Closes the attempts that are still under way."""
-        for sock, _ in self.pending.values():
+        while self.pending:
+            _, (sock, _) = self.pending.popitem()
             sock.close()
-        self.pending.clear()
 
 
 def tune(sock: socket.socket) -> None:
@@ -167,15 +173,21 @@ def tune(sock: socket.socket) -> None:
 
 def resolve(address: Address, deadline: float | None) -> list[Target]:
     """The targets of an address, IPv6 and IPv4 taking turns. A name is looked up without holding up the deadline."""
-    host = address.host or LOCALHOST
-    try:
-        return _lookup(host, address.port, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
-    except socket.gaierror:
-        pass
-    lookup = Lookup(host, address.port)
+    targets = numeric(address)
+    if targets is not None:
+        return targets
+    lookup = Lookup(address.host, address.port)
     if not lookup.done.wait(deadline):
-        raise Timeout(f"timed out while resolving {host!r}")
+        raise Timeout(f"timed out while resolving {address.host!r}")
     return lookup.result()
+
+
+def numeric(address: Address) -> list[Target] | None:
+    """The targets of an address that is written in numbers; None for a name."""
+    try:
+        return _lookup(address.host or LOCALHOST, address.port, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
+    except socket.gaierror:
+        return None
 
 
 class Lookup:

@@ -28,6 +28,10 @@ from __future__ import annotations
 
 import errno
 from _socket import gaierror
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gtcp._stats import PoolStats
 
 
 class Error(Exception):
@@ -46,7 +50,12 @@ class Timeout(Error, TimeoutError):
 
 
 class PoolTimeout(Timeout):
-    """No connection of the pool became free in time, or too many callers were waiting already."""
+    """No connection of the pool was there in time, or too many callers were waiting already.
+
+    `stats` holds the pool's numbers of that moment.
+    """
+
+    stats: PoolStats | None = None
 
 
 class EOF(Error, EOFError, ConnectionError):

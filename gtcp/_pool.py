@@ -1,106 +1,75 @@
-"""Pool and PoolConn: connections on loan, the shared pools, and who looks after idle ones."""
+"""Pool: connections to one address, kept for reuse."""
 
 from __future__ import annotations
 
 import logging
-import os
 import random
-import socket
-import sys
-import threading
-import warnings
-import weakref
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
-from gtcp import _core
+from gtcp import _core, _reaper
 from gtcp._address import Address, AddressLike, parse
-from gtcp._conn import Conn, tls_context
-from gtcp._dial import earlier
-from gtcp._options import check_count, check_number
+from gtcp._attempt import Attempt
+from gtcp._conn import Conn
+from gtcp._connector import Connector, wrap
+from gtcp._dial import SocketOption, earlier
+from gtcp._errors import Error, PoolClosed, PoolTimeout, Timeout
+from gtcp._lease import PoolConn
+from gtcp._options import check_count
+from gtcp._pooloptions import check_options
+from gtcp._stats import PoolStats
+from gtcp._threads import workers
+from gtcp._watchlist import Watchlist
 
 if TYPE_CHECKING:
     import ssl
 
     from typing_extensions import Self
 
+    from gtcp._pooloptions import Check, Dial
+
 logger = logging.getLogger("gtcp")
 
-
-class PoolConn(Conn):
-    """A connection on loan from the shared pool of `addr`; `close()` puts it back.
-
-    `timeout`: seconds to wait for a free connection and to dial. Everything that Conn can do. A connection goes back
-    only if it is healthy, empty and in step; else `close()` closes it, as does `with` when it is left by an exception.
-    A send that finds a reused connection dead before a byte left is made on a new one.
-
-    The object is dead after `close()`: its connection may be somebody else's by then. One thread should use a lease.
-    """
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        addr: AddressLike | Address,
-        timeout: float | None = 30.0,
-        *,
-        tls: ssl.SSLContext | bool | None = None,
-        server_hostname: str | None = None,
-    ) -> None:
-        self._check_new()
-        get_pool(addr, **tls_options(tls, server_hostname))._lend_to(self, timeout)
-
-    @classmethod
-    def from_socket(cls, sock: socket.socket) -> NoReturn:  # noqa: ARG003
-        """TypeError: a pool dials its own connections."""
-        raise TypeError("a PoolConn comes from a pool; use Conn.from_socket")
-
-    def discard(self) -> None:
-        """Ends the lease and closes the connection instead of putting it back. Idempotent."""
-        self._discard()
-
-    def _dropped(self) -> None:
-        try:
-            if not sys.is_finalizing():
-                warnings.warn(f"lease not closed: {self!r}", ResourceWarning, source=self, stacklevel=2)
-        finally:
-            self._leak()
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """The books of a pool at one moment; counts since it was made, times in seconds."""
-
-    idle: int
-    in_use: int
-    connecting: int
-    waiting: int
-    max_size: int | None
-    acquired: int
-    reused: int
-    created: int
-    failed: int
-    closed: dict[str, int]
-    wait_total: float
-    wait_longest: float
-    use_total: float
-    use_longest: float
+# How long a caller drives its own dial; what takes longer goes on in a thread, and the caller waits for whatever
+# connection is there first.
+_HANDS_ON = 0.005
+# A dial that its caller's own timeout ended says something about the address only after a lost SYN was sent again.
+_TELLING = 1.0
+# Dials of one `prefill` at the same time.
+_PARALLEL = 16
+# Pauses after failures to keep min_idle connections, in seconds: doubled each time.
+_FILL_PAUSE = 0.1
+_FILL_PAUSE_LAST = 10.0
+_UNSET: Any = object()
 
 
 class Pool(_core.BasePool):
-    """Connections to one address, kept for reuse. Safe for use by several threads.
+    """Connections to one address, kept for reuse. Safe for use by several threads. See docs/pool.md for advice.
 
-    `max_size`: connections at most, None for no limit; more callers wait, first come first served. `max_idle`: idle
-    ones kept at most. `timeout`: seconds that `acquire` waits and dials. `max_waiting`: callers that may wait.
-    `ttl`: seconds that an idle connection is kept. `max_lifetime`: seconds after which a connection is replaced, less
-    a random share of up to `lifetime_jitter`. `max_uses`: leases of one connection. `order`: "lifo" lends the one that
-    came back last, so that a pool shrinks when less is needed, "fifo" the one that rested longest. `check`: look at
-    the socket before lending it, without a round trip. `one_way`: a lease may end without a reply to its last send, or
-    with fewer packages received than sent.
+    How many: `max_size` connections at most (None: no limit), `max_idle` idle ones at most, `min_idle` idle ones kept
+    ready by a thread. More callers wait, first come first served, up to `max_waiting` of them, for `timeout` seconds.
+
+    How long: `ttl` seconds idle, `max_lifetime` seconds in all, less a random share of up to `lifetime_jitter`,
+    `max_uses` leases. `order`: "lifo" lends the one that came back last, so that a pool shrinks when less is needed,
+    "fifo" the one that rested longest.
+
+    How good: `check=True` looks at the socket before lending it, without a round trip; False does not; a function of
+    the lease may talk, within `check_timeout` seconds, and answers False or raises when the connection is to be
+    replaced. `one_way`: a lease may end without a reply to its last send, or with fewer packages received than sent.
     `reconnect`: a send that finds its reused connection dead before a byte left is made on a new one.
-    `connect_timeout`: seconds for one dial.
+    `leak_threshold`: seconds after which a lease is reported in the log, with the stack that took it.
+
+    Dialling: `connect_timeout` seconds for one; `socket_options` for setsockopt before it; `tls` and `server_hostname`
+    as for Conn; `dial(address, seconds)` instead of it, answering a connected socket or Conn.
+
+    Hooks: `on_connect(conn)` sets a new connection up and may talk; its failure closes the connection and reaches the
+    caller. `on_acquire(conn)`; its failure ends the lease and reaches the caller. `on_release(conn)` when a lease ends
+    and its connection is fit to go back; it may talk, its failure is logged and closes the connection.
+    `on_close(conn, reason)` after a connection was closed; its failure is logged. `dial` and `on_connect` run in a
+    thread of the pool.
     """
 
     def __init__(
@@ -109,6 +78,7 @@ class Pool(_core.BasePool):
         *,
         max_size: int | None = None,
         max_idle: int | None = None,
+        min_idle: int = 0,
         timeout: float | None = 30.0,
         max_waiting: int | None = None,
         ttl: float | None = 600.0,
@@ -116,79 +86,62 @@ class Pool(_core.BasePool):
         lifetime_jitter: float = 0.05,
         max_uses: int | None = None,
         order: Literal["lifo", "fifo"] = "lifo",
-        check: bool = True,
+        check: bool | Check = True,
+        check_timeout: float | None = 5.0,
         one_way: bool = False,
         reconnect: bool = True,
+        leak_threshold: float | None = None,
         connect_timeout: float | None = 30.0,
+        socket_options: Sequence[SocketOption] = (),
         tls: ssl.SSLContext | bool | None = None,
         server_hostname: str | None = None,
+        dial: Dial | None = None,
+        on_connect: Callable[[Conn], object] | None = None,
+        on_acquire: Callable[[PoolConn], object] | None = None,
+        on_release: Callable[[PoolConn], object] | None = None,
+        on_close: Callable[[Conn, str], object] | None = None,
     ) -> None:
+        names = Pool.__init__.__kwdefaults__ or {}
+        self._options: Any = {name: value for name, value in locals().items() if name in names}
+        check_options(self._options)
         self.addr = parse(addr)
-        self._context = tls_context(tls, server_hostname)
-        self._server_hostname = server_hostname
-        if order not in ("lifo", "fifo"):
-            raise ValueError(f"order must be 'lifo' or 'fifo', got {order!r}")
-        for name, count, least in (
-            ("max_size", max_size, 1),
-            ("max_idle", max_idle, 0),
-            ("max_waiting", max_waiting, 0),
-            ("max_uses", max_uses, 1),
-        ):
-            if count is not None:
-                check_count(name, count, least)
-        for name, time in (("max_lifetime", max_lifetime), ("connect_timeout", connect_timeout)):
-            if time is not None:
-                check_number(name, time)
-        check_number("lifetime_jitter", lifetime_jitter)
-        if lifetime_jitter > 1:
-            raise ValueError(f"lifetime_jitter must be at most 1, got {lifetime_jitter!r}")
-        self._max_lifetime = max_lifetime
-        self._lifetime_jitter = lifetime_jitter
-        self._connect_timeout = connect_timeout
+        self._connector = Connector(self.addr, self._options)
+        self._check = check if callable(check) else None
+        self._watchlist = None if leak_threshold is None else Watchlist(self.addr, leak_threshold)
+        # Dials for min_idle: under way, failures in a row, not before.
+        self._filling = 0
+        self._fill_failures = 0
+        self._fill_after = 0.0
+        # For the shared pools: made by PoolConn, not by get_pool; strings it is known by; how it is forgotten.
+        self._implicit = True
+        self._spellings: list[str] = []
+        self._forget: Callable[[], None] | None = None
         self._configure(
             lease_type=PoolConn,
+            conn_type=Conn,
             max_size=max_size,
             max_idle=max_idle,
+            min_idle=min_idle,
             max_waiting=max_waiting,
             max_uses=max_uses,
             ttl=ttl,
             timeout=timeout,
             fifo=order == "fifo",
-            look=check,
+            look=check is not False,
             renews=reconnect,
             one_way=one_way,
+            greets=self._check is not None or on_acquire is not None,
+            holds=leak_threshold is not None,
+            parts=on_release is not None,
+            mourns=on_close is not None,
         )
-        _every_pool[id(self)] = weakref.ref(self, partial(_forget, id(self)))
+        _reaper.enlist(self)
+        if min_idle:
+            self._call_in(0.0)
 
     if TYPE_CHECKING:
 
         def acquire(self, timeout: float | None = ...) -> PoolConn: ...
-
-    # -- what the core asks for
-
-    def _dial(self, deadline: float | None) -> _core.BaseConn:
-        conn = Conn.__new__(Conn)
-        until = earlier(deadline, _core.to_deadline(self._connect_timeout))
-        conn._open(self.addr, until, self._context, self._server_hostname)
-        return conn
-
-    def _lifetime(self) -> float | None:
-        """Seconds that a new connection may live; the jitter keeps those of one burst from ending together."""
-        if self._max_lifetime is None:
-            return None
-        return self._max_lifetime * (1.0 - self._lifetime_jitter * random.random())
-
-    def _watch(self) -> None:
-        """A connection has become idle and nobody is there to close it when its time is over."""
-        if _core.alarm.attend():
-            try:
-                threading.Thread(target=_reap_forever, name="gtcp-reaper", daemon=True).start()
-            except RuntimeError:
-                # No more threads, as when the interpreter ends: `acquire` judges the time by itself.
-                _core.alarm.resign()
-            except BaseException:  # a signal handler's
-                _core.alarm.resign()
-                raise
 
     # -- for users
 
@@ -197,19 +150,68 @@ class Pool(_core.BasePool):
         return PoolStats(**self._books())
 
     def clear(self) -> None:
-        """Closes the idle connections now and those on loan when they come back."""
+        """Closes the idle connections now and those on loan when they come back. The pool goes on with new ones."""
         self._expire()
-        self._reap(everything=True)
+        self._reap()
 
-    def close(self) -> None:
+    def expire(self) -> None:
+        """Nothing that is open now is lent again: what is on loan is closed when it comes back, the rest soon.
+
+        Unlike `clear` it closes nothing by itself, so it takes no time.
+        """
+        self._expire()
+        self._call_in(0.0)
+
+    def resize(self, max_size: int | None) -> None:
+        """Changes the limit. Above a smaller one, idle connections are closed now, others when they come back."""
+        if max_size is not None:
+            check_count("max_size", max_size, 1)
+        self._options["max_size"] = max_size
+        self._resize(max_size)
+
+    def prefill(self, n: int, timeout: float | None = _UNSET) -> None:
+        """Dials until `n` connections are idle, or as many as the limits allow.
+
+        `timeout`: seconds for all of them, by default the pool's. Raises what dialling raises; those that succeeded
+        stay.
+        """
+        check_count("n", n, 0)
+        deadline = _core.to_deadline(self._options["timeout"] if timeout is _UNSET else timeout)
+        missing = n - self.stats().idle
+        while missing > 0:
+            claims = [claim for _ in range(min(missing, _PARALLEL)) if (claim := self._reserve()) is not None]
+            if not claims and not self._wait_for_gate(deadline):
+                return
+            until = self._dial_deadline(deadline)
+            for claim in claims:
+                self._submit(partial(self._bring, claim, self._connector.attempt(), until))
+            for error in [self._outcome(claim, deadline) for claim in claims]:
+                if error is not None:
+                    raise error
+            missing -= len(claims)
+
+    def _wait_for_gate(self, deadline: float | None) -> bool:
+        """No place for a dial: False when that is the pool's limit, else waits until the address may be tried again."""
+        pause = self._next_try()
+        if self.closed:
+            raise PoolClosed("the pool is closed")
+        if pause and (left := _core.remaining(deadline)) is not None and left < pause:
+            raise self._too_slow(f"waiting to dial {self.addr} again")
+        _core.sleep(pause)
+        return pause > 0
+
+    def close(self, timeout: float | None = _UNSET) -> int:
         """Closes the idle connections now and those on loan when they come back. Idempotent, from any thread.
 
-        Callers that wait and later ones get PoolClosed.
+        Callers that wait and later ones get PoolClosed. With `timeout` it waits so many seconds (None: no limit) for
+        the leases to come back, then closes the connections of the others under their users, who get ClosedError.
+        Answers how many these were.
         """
+        deadline = None if timeout is _UNSET else _core.to_deadline(timeout)
         self._shut()
-        for key, pool in list(_shared.items()):
-            if pool is self:
-                del _shared[key]
+        if self._forget is not None:
+            self._forget()
+        return 0 if timeout is _UNSET else self._cut(deadline)
 
     def __enter__(self) -> Self:
         return self
@@ -220,73 +222,190 @@ class Pool(_core.BasePool):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<gtcp.Pool {self.addr} {self.numbers()}>"
+        return f"<gtcp.Pool {self.addr} {'closed' if self.closed else self.numbers()}>"
 
+    # -- dialling, for the core
 
-# -- the shared pools
-
-_shared: dict[tuple[Any, ...], Pool] = {}
-_options: weakref.WeakKeyDictionary[Pool, dict[str, Any]] = weakref.WeakKeyDictionary()
-_every_pool: dict[int, weakref.ref[Pool]] = {}
-
-
-def get_pool(addr: AddressLike | Address, **options: Any) -> Pool:
-    """The shared pool of an address, made with `options` (those of Pool) when there is none yet.
-
-    This is the pool that `PoolConn(addr)` uses. ValueError when the pool exists with other options, naming them.
-    """
-    address = parse(addr)
-    key = (address.host.lower(), address.port, options.get("tls") or None, options.get("server_hostname"))
-    pool = _shared.get(key)
-    if pool is None:
-        made = Pool(address, **options)
-        pool = _shared.setdefault(key, made)  # another thread may have been faster
-        if pool is made:
-            _options[pool] = options
-    known = _options.get(pool, {})
-    for name, value in options.items():
-        if name not in known or known[name] != value:
-            existing = repr(known[name]) if name in known else "its default"
-            raise ValueError(f"the pool of {address} exists with {name}={existing}, not {value!r}")
-    return pool
-
-
-def tls_options(tls: object, server_hostname: str | None) -> dict[str, Any]:
-    """The options that tell a TLS pool from a plain one; none for a plain one."""
-    named = {"tls": tls or None, "server_hostname": server_hostname}
-    return {name: value for name, value in named.items() if value is not None}
-
-
-def _forget(key: int, _: weakref.ref[Pool]) -> None:
-    _every_pool.pop(key, None)
-
-
-def _living_pools() -> list[Pool]:
-    return [pool for ref in list(_every_pool.values()) if (pool := ref()) is not None]
-
-
-def _reap_forever() -> None:
-    """The one reaper: sleeps until the earliest moment at which an idle connection's time is over."""
-    while True:
-        _core.alarm.wait()
-        _reap_all()
-
-
-def _reap_all() -> None:
-    for pool in _living_pools():
+    def _begin(self, claim: _core.Claim, deadline: float | None) -> None:
+        """Begins the dial of a claim; it may end in a thread."""
+        until = self._dial_deadline(deadline)
+        attempt = self._connector.attempt()
         try:
-            pool._reap()
+            if not self._connector.is_plain or not self._drive(claim, attempt, until):
+                self._submit(partial(self._bring, claim, attempt, until))
+                self._pass_on(claim, attempt)
+        except Error as error:
+            self._fail(claim, error, self._trouble(error, 0.0))
+        except BaseException:  # a signal handler's: no failure of the dial
+            attempt.cancel()
+            raise
+
+    def _drive(self, claim: _core.Claim, attempt: Attempt, until: float | None) -> bool:
+        """Drives a dial for a moment: False when it takes longer."""
+        sock = attempt.drive(earlier(_core.to_deadline(_HANDS_ON), until))
+        if sock is not None:
+            self._settle_or_close(claim, wrap(sock))
+            return True
+        if _core.remaining(until) == 0:
+            attempt.close()
+            raise self._too_slow(attempt)
+        return False
+
+    def _cancel(self, attempt: Attempt) -> bool:
+        """Nobody wants the result of a dial: True when it has ended by that."""
+        return self._options["dial"] is None and attempt.cancel()
+
+    def _settle_or_close(self, claim: _core.Claim, conn: Conn) -> None:
+        try:
+            self._settle(claim, conn)
+        except BaseException:
+            conn.close()
+            raise
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        try:
+            workers.submit(job)
+        except RuntimeError:
+            job()  # no more threads, as when the interpreter ends
+
+    def _bring(self, claim: _core.Claim, attempt: Attempt, until: float | None) -> None:
+        """Brings a dial to its end, whatever that is."""
+        began = time.monotonic()
+        try:
+            self._settle_or_close(claim, self._open(attempt, until))
+        except BaseException as error:  # noqa: BLE001 (it reaches the one who began the dial)
+            self._fail(claim, error, self._trouble(error, time.monotonic() - began))
+
+    def _redial(self, deadline: float | None) -> Conn:
+        """A new connection for a lease whose old one is dead."""
+        return self._open(self._connector.attempt(), self._dial_deadline(deadline))
+
+    def _open(self, attempt: Attempt, until: float | None) -> Conn:
+        conn = self._connector.open(attempt, until, lambda: not self.closed)
+        if conn is None:
+            raise PoolClosed("the pool is closed") if self.closed else self._too_slow(attempt)
+        return conn
+
+    def _dial_deadline(self, deadline: float | None) -> float | None:
+        return earlier(deadline, _core.to_deadline(self._options["connect_timeout"]))
+
+    def _too_slow(self, doing: object) -> PoolTimeout:
+        error = PoolTimeout(f"timed out while {doing} ({self.numbers()})")
+        error.stats = self.stats()
+        return error
+
+    def _trouble(self, error: BaseException, lasted: float) -> str | None:
+        """What a failed dial says against the address, or None."""
+        if isinstance(error, PoolClosed) or not isinstance(error, Exception):
+            return None
+        if isinstance(error, Timeout) and lasted < min(_TELLING, self._options["connect_timeout"] or _TELLING):
+            return None
+        return f"{type(error).__name__}: {error}"
+
+    def _lifetime(self) -> float | None:
+        """Seconds that a new connection may live; the jitter keeps those of one burst from ending together."""
+        if self._options["max_lifetime"] is None:
+            return None
+        lifetime: float = self._options["max_lifetime"] * (1.0 - self._options["lifetime_jitter"] * random.random())
+        return lifetime
+
+    # -- what the user wants to be asked and told, for the core
+
+    def _greet(self, lease: PoolConn, reused: bool, deadline: float | None) -> bool:
+        """A lease begins: False when the connection does not pass the check."""
+        if reused and self._check is not None and not self._passes(self._check, lease, deadline):
+            return False
+        if (on_acquire := self._options["on_acquire"]) is not None:
+            on_acquire(lease)
+        return True
+
+    def _passes(self, check: Check, lease: PoolConn, deadline: float | None) -> bool:
+        lease.set_deadline(earlier(deadline, _core.to_deadline(self._options["check_timeout"])))
+        try:
+            return check(lease) is not False
+        except Exception as error:  # noqa: BLE001 (whatever it is, the connection did not pass)
+            logger.debug("a connection to %s failed the check: %r", self.addr, error)
+            return False
+
+    def _part(self, lease: PoolConn) -> bool:
+        """A lease ends and its connection is fit to go back: False when the hook fails."""
+        try:
+            self._options["on_release"](lease)
         except Exception:
-            logger.exception("looking after the idle connections of %s failed", pool.addr)
+            logger.exception("on_release of the pool of %s failed", self.addr)
+            return False
+        return True
+
+    def _mourn(self, conn: Conn, reason: str) -> None:
+        """A connection has been closed."""
+        try:
+            self._options["on_close"](conn, reason)
+        except Exception:
+            logger.exception("on_close of the pool of %s failed", self.addr)
+
+    def _hold(self, lease: PoolConn) -> None:
+        """A lease has begun."""
+        if self._watchlist is not None:
+            self._watchlist.add(lease)
+            self._call_in(self._watchlist.threshold)
+
+    def _let_go(self, lease: PoolConn) -> None:
+        """It has ended."""
+        if self._watchlist is not None:
+            self._watchlist.remove(lease)
+
+    # -- looking after, for the reaper and the core
+
+    def _watch(self) -> None:
+        _reaper.watch()
+
+    def _tend(self) -> None:
+        self._reap()
+        if self._watchlist is not None and (pause := self._watchlist.report()) is not None:
+            self._call_in(pause)
+        if self._options["min_idle"] and not self.closed:
+            self._fill()
+
+    def _fill(self) -> None:
+        """Dials until min_idle connections are idle; after failures with longer and longer pauses."""
+        missing = self._options["min_idle"] - self.stats().idle - self._filling
+        pause = self._fill_after - time.monotonic()
+        if missing > 0 and pause > 0:
+            self._call_in(pause)
+            return
+        for _ in range(missing):
+            claim = self._reserve()
+            if claim is None:
+                if next_try := self._next_try():
+                    self._call_in(next_try)
+                return
+            self._filling += 1
+            try:
+                workers.submit(partial(self._add_idle, claim))
+            except RuntimeError as error:
+                self._filling -= 1
+                self._fail(claim, error, None)
+                return
+
+    def _add_idle(self, claim: _core.Claim) -> None:
+        try:
+            self._bring(claim, self._connector.attempt(), self._dial_deadline(None))
+        finally:
+            self._filling -= 1
+        if self._outcome(claim, 0.0) is None:
+            self._fill_failures = 0
+            return
+        pause = min(_FILL_PAUSE * 2 ** min(self._fill_failures, 10), _FILL_PAUSE_LAST) * (1.0 - random.random() / 2)
+        self._fill_failures += 1
+        self._fill_after = time.monotonic() + pause
+        self._call_in(pause)
+
+    def _forked(self) -> None:
+        if self._watchlist is not None:
+            self._watchlist.forget()
+        self._filling = 0
+        if self._options["min_idle"] and not self.closed:
+            self._call_in(0.0)
 
 
-def _after_fork() -> None:
-    _core.alarm.resign()  # the reaper is a thread of the parent
-    for pool in _living_pools():
-        pool._reap()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-for _class in (PoolConn, Pool, PoolStats):
-    _class.__module__ = "gtcp"
+Pool.__module__ = "gtcp"

@@ -20,8 +20,11 @@ if not PACKAGE.is_dir():
 
 BASE = {"_errors", "_options"}
 CONN = BASE | {"_core", "_address", "_dial", "_tls"}
+LEASE = CONN | {"_conn", "_stats", "_lease", "_pooloptions"}
+POOL = LEASE | {"_attempt", "_connector", "_watchlist", "_threads", "_reaper"}
 MAY_IMPORT = {
-    "_errors": set[str](),
+    "_stats": set[str](),
+    "_errors": {"_stats"},
     "_options": {"_errors"},
     "_core": {"_errors"},
     "_address": BASE | {"_core"},
@@ -29,16 +32,24 @@ MAY_IMPORT = {
     "_tls": BASE | {"_core", "_address"},
     "_greenlets": BASE | {"_core"},
     "_conn": CONN,
-    "_pool": CONN | {"_conn"},
+    "_threads": {"_core"},
+    "_reaper": {"_core", "_threads"},
+    "_attempt": CONN,
+    "_lease": CONN | {"_conn"},
+    "_pooloptions": LEASE,
+    "_watchlist": LEASE,
+    "_connector": LEASE | {"_attempt"},
+    "_pool": POOL,
+    "_shared": POOL | {"_pool"},
     "_listen": CONN,
     "_server": CONN | {"_conn", "_greenlets", "_listen"},
-    "_funcs": CONN | {"_conn", "_pool", "_server"},
+    "_funcs": POOL | {"_pool", "_server"},
 }
 # The modules of gtcp.aio, from the lowest to the highest, and what each needs of the package itself.
 AIO = {
     "_dial": CONN,
     "_conn": CONN | {"_conn"},
-    "_pool": CONN | {"_conn", "_pool"},
+    "_pool": POOL | {"_pool", "_shared"},
     "_server": CONN | {"_conn", "_listen"},
     "_funcs": CONN | {"_conn"},
 }

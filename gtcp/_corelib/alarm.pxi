@@ -10,10 +10,15 @@ cdef class Alarm:
     cdef int64_t at
     cdef Parker sleeper
     cdef long sleeper_generation
+    cdef long shift
 
     def __cinit__(self):
         self.at = NEVER
         self.sleeper_generation = -1
+
+    cdef inline bint is_later(self, int64_t moment) noexcept:
+        """Whether it has to be advanced for this moment."""
+        return moment < self.at or self.sleeper_generation != <long>posix.generation
 
     cdef bint advance(self, int64_t moment) except -1:
         """Sets the alarm unless it is set to an earlier moment. False when nobody is there to hear it."""
@@ -27,24 +32,31 @@ cdef class Alarm:
         return True
 
     def attend(self):
-        """The calling thread is the one that will sleep; False when there is one already."""
+        """Somebody will sleep from now on, under the number that this answers; 0 when there is one already."""
         if self.sleeper_generation == <long>posix.generation:
-            return False
+            return 0
         self.sleeper_generation = <long>posix.generation
-        return True
+        self.shift += 1
+        return self.shift
 
     def resign(self):
         """Nobody sleeps any more; the next moment that is set finds nobody to hear it."""
         self.sleeper_generation = -1
+        self.shift += 1
         self.at = NEVER
 
-    def wait(self):
-        """Sleeps until the alarm's moment, then forgets it."""
-        while self.at > posix.now():
-            self.sleeper = new_parker()
-            self.sleeper.park(self.at)
-            self.sleeper = None
+    def wait(self, long shift):
+        """Sleeps until the alarm's moment, then forgets it; False when somebody else has taken over."""
+        cdef Parker parker
+        while shift == self.shift and self.at > posix.now():
+            parker = new_parker()
+            self.sleeper = parker
+            parker.park(self.at)
+        if shift != self.shift:
+            return False
+        self.sleeper = None
         self.at = NEVER
+        return True
 
 
 alarm = Alarm()

@@ -22,6 +22,7 @@ cdef class BaseConn:
     cdef bint answered
     # Packages that were sent and that no received one has answered.
     cdef Py_ssize_t ahead
+    cdef bint parting               # the hook for the end of the lease is at work
     cdef int64_t lent_at
 
     cdef object __weakref__

@@ -15,3 +15,7 @@ cdef object socket_error(Py_ssize_t error):
 
 cdef int raise_closed() except -1:
     raise ClosedError("the connection is closed")
+
+
+cdef int raise_pool_closed() except -1:
+    raise PoolClosed("the pool is closed")

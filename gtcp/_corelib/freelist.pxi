@@ -1,8 +1,14 @@
-# The pool's accounting: which connections are idle, how many are lent or being dialled, who waits.
+# The pool's accounting: which connections are idle, which are lent, how many dials are under way, who waits.
 #
 # The methods that change the books run no Python code and make no system call between their first and
-# their last line, so the GIL makes them atomic and a finalizer that runs on the same thread always finds
-# the books closed. Whoever has to be woken and whatever has to be closed is told to the caller.
+# their last change, so the GIL makes them atomic and a finalizer or a signal handler that runs on the same
+# thread always finds the books closed. Waking somebody and closing a connection come last.
+#
+# The books know no way of waiting. Who finds no idle connection (`borrow`) makes a Claim with a parker and
+# `join`s the queue. While it is queued, it begins a dial when `claim.dial` is DIAL_ALLOWED (DIAL_BEGUN from
+# then on, DIAL_ELSEWHERE when others finish it), reports the end by `settle` or `fail`, and else sleeps until
+# its parker is woken or `patience` ends, when it calls `nudge`. Once it is queued no longer, `claim.gift` tells
+# the rest; who gives up calls `leave`.
 cimport cython
 from libc.stdint cimport int64_t
 
@@ -10,18 +16,48 @@ cimport gtcp._corelib.posix as posix
 from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
 
 cdef enum Reason:
-    TTL, LIFETIME, USES, PEER, DIRTY, OWED, ERROR, DISCARDED, FULL, CLEARED, FORKED, LEAKED, REASONS
+    TTL, LIFETIME, USES, PEER, DIRTY, OWED, ERROR, DISCARDED, FULL, CLEARED, FORKED, LEAKED, CHECK, REASONS
 
 REASON_NAMES = (
     "ttl", "lifetime", "uses", "peer_closed", "dirty", "owed", "error", "discarded", "full", "cleared", "forked",
-    "leaked",
+    "leaked", "check",
 )
+
+
+@cython.final
+cdef class StreamList:
+    """Connections in the order in which they came."""
+    cdef Stream newest
+    cdef Stream oldest
+    cdef Py_ssize_t size
+
+    cdef void push(self, Stream stream) noexcept:
+        stream.older = self.newest
+        if self.newest is None:
+            self.oldest = stream
+        else:
+            self.newest.newer = stream
+        self.newest = stream
+        self.size += 1
+
+    cdef void remove(self, Stream stream) noexcept:
+        if stream.newer is None:
+            self.newest = stream.older
+        else:
+            stream.newer.older = stream.older
+        if stream.older is None:
+            self.oldest = stream.newer
+        else:
+            stream.older.newer = stream.newer
+        stream.newer = stream.older = None
+        self.size -= 1
 
 
 cdef class FreeList:
     # Limits, PY_SSIZE_T_MAX for none; nanoseconds, NEVER for none.
     cdef Py_ssize_t max_size
     cdef Py_ssize_t max_idle
+    cdef Py_ssize_t min_idle
     cdef Py_ssize_t max_waiting
     cdef int64_t max_uses
     cdef int64_t ttl
@@ -29,15 +65,15 @@ cdef class FreeList:
     cdef bint look                  # look at the socket before it is lent
     cdef bint renews                # a lease that finds its connection stale gets another one
 
-    # The idle connections, in the order in which they came back.
-    cdef Stream newest
-    cdef Stream oldest
-    cdef Py_ssize_t idle
-    # Connections on loan and dials in progress: idle + in_use + connecting never exceeds max_size.
-    cdef Py_ssize_t in_use
+    # Every open connection is in one of the lists; idle + lent + connecting exceeds max_size only after `resize`.
+    cdef StreamList idle
+    cdef StreamList lent
     cdef Py_ssize_t connecting
-    cdef ParkerQueue waiting
+    cdef ClaimQueue waiting
+    cdef ClaimQueue orphans         # dials under way that nobody in the queue began
+    cdef Gate gate
     cdef bint closed
+    cdef Signal drained             # set when the pool is closed and nothing is lent any more
     # What was opened before this moment is closed instead of being kept; and whose books these are.
     cdef int64_t valid_since
     cdef unsigned long generation
@@ -47,6 +83,7 @@ cdef class FreeList:
     cdef int64_t reused
     cdef int64_t created
     cdef int64_t failed
+    cdef int64_t timeouts
     cdef int64_t[<int>REASONS] closed_for
     cdef int64_t wait_total
     cdef int64_t wait_longest
@@ -57,45 +94,32 @@ cdef class FreeList:
         self.max_size = self.max_idle = self.max_waiting = PY_SSIZE_T_MAX
         self.max_uses = self.ttl = NEVER
         self.look = self.renews = True
-        self.waiting = ParkerQueue()
-        self.generation = posix.generation
+        self.drained = Signal()
         self.closed = True              # until it is configured
+        self.begin_books()
 
-    # -- the list
-
-    cdef void _push(self, Stream stream) noexcept:
-        stream.older = self.newest
-        if self.newest is None:
-            self.oldest = stream
-        else:
-            self.newest.newer = stream
-        self.newest = stream
-        self.idle += 1
-
-    cdef void _unlink(self, Stream stream) noexcept:
-        if stream.newer is None:
-            self.newest = stream.older
-        else:
-            stream.newer.older = stream.older
-        if stream.older is None:
-            self.oldest = stream.newer
-        else:
-            stream.older.newer = stream.newer
-        stream.newer = stream.older = None
-        self.idle -= 1
+    cdef int begin_books(self) except -1:
+        self.idle = StreamList()
+        self.lent = StreamList()
+        self.waiting = ClaimQueue()
+        self.orphans = ClaimQueue()
+        self.gate = Gate()
+        self.connecting = 0
+        self.generation = posix.generation
+        return 0
 
     # -- lending
 
     cdef Stream borrow(self, int64_t now):
-        """An idle connection that is fit for use, or None. Unfit ones on the way are closed."""
+        """An idle connection that is fit for use, lent from now on, or None. Unfit ones on the way are closed."""
         cdef Stream stream
         cdef Reason reason
         while True:
-            stream = self.oldest if self.fifo else self.newest
+            stream = self.idle.oldest if self.fifo else self.idle.newest
             if stream is None:
                 return None
-            self._unlink(stream)
-            self.in_use += 1
+            self.idle.remove(stream)
+            self.lent.push(stream)
             try:
                 reason = self.unfit(stream, now)
             except:
@@ -107,111 +131,201 @@ cdef class FreeList:
 
     cdef Reason unfit(self, Stream stream, int64_t now) except? LEAKED:
         """Why an idle connection must not be used again; REASONS when it may be."""
+        return TTL if now - stream.idle_since >= self.ttl else self.spoilt(stream, now)
+
+    cdef Reason spoilt(self, Stream stream, int64_t now) except? LEAKED:
+        """The same for one that has not rested."""
         cdef int said
-        if now - stream.idle_since >= self.ttl:
-            return TTL
         if now >= stream.expires_at:
             return LIFETIME
+        if stream.born < self.valid_since:
+            return CLEARED
         if self.look:
             said = stream.says()
-            if said >= 0:
-                return PEER if said == 0 else DIRTY
+            if said > 0:
+                return DIRTY if stream.uses else REASONS    # a greeting that nobody has read yet
             if said != -posix.EAGAIN:
                 return PEER
         return REASONS
 
-    cdef Stream wait_for_one(self, int64_t deadline):
-        """A connection that came back, or None: the caller may dial one, and owes `dialled` or `not_dialled`."""
-        cdef Parker parker = new_parker()   # first: it can run finalizers, and they can end leases
-        cdef Stream stream
-        self.check_open()
-        stream = self.borrow(posix.now())
-        if stream is not None:
-            return stream
-        if self.waiting.size == 0 and self.idle + self.in_use + self.connecting < self.max_size:
-            self.connecting += 1
-            return None
-        if self.waiting.reentered():
-            raise ConcurrencyError("called again from within the acquire it interrupted")
-        if self.waiting.size >= self.max_waiting:
-            raise PoolTimeout(f"{self.waiting.size} callers are waiting already ({self.numbers()})")
-        self.waiting.push(parker)
-        try:
-            parker.park(deadline)
-        except:
-            if not self.leave(parker):
-                self.refuse(parker)
-            raise
-        if self.leave(parker):
-            raise PoolTimeout(f"no connection became free in time ({self.numbers()})")
-        if self.closed:
-            self.refuse(parker)
-            self.check_open()
-        return parker.gift
+    # -- waiting for one
 
-    cdef bint leave(self, Parker parker) noexcept:
-        if not parker.queued:
-            return False
-        self.waiting.remove(parker)
+    cdef bint join(self, Claim claim, int64_t deadline) except -1:
+        """Queues a claim. False when too many wait already."""
+        cdef bint patient
+        if self.closed:
+            raise_pool_closed()
+        claim.since = posix.now()
+        # Whoever may not wait gets a dial rather than a refusal.
+        patient = deadline > claim.since and self.waiting.size - self.waiting.dialling < self.max_waiting
+        if (patient and self.is_covered(1)) or not self.allow(claim):
+            if not patient and deadline > claim.since:
+                return False
+        self.waiting.push(claim)
         return True
 
-    cdef int refuse(self, Parker parker) except -1:
-        """Passes on what was handed to a caller who no longer wants it."""
-        if parker.gift is not None:
-            return self.give_back(parker.gift, posix.now())
-        return self.not_dialled()
-
-    cdef int check_open(self) except -1:
+    cdef int rejoin(self, Claim claim) except -1:
+        """Puts a claim that got a connection unfit for use back to its place."""
+        claim.gift = None
         if self.closed:
-            raise PoolClosed("the pool is closed")
+            raise_pool_closed()
+        if claim.queue is not None:
+            claim.queue.remove(claim)
+        self.waiting.push_front(claim)
         return 0
 
-    def numbers(self):
-        """The books in a few words, for error texts."""
-        limit = "no limit" if self.max_size == PY_SSIZE_T_MAX else self.max_size
-        return (f"max_size {limit}, in use {self.in_use}, idle {self.idle}, connecting {self.connecting}, "
-                f"waiting {self.waiting.size}")
+    cdef inline bint is_full(self) noexcept:
+        return self.idle.size + self.lent.size + self.connecting >= self.max_size
+
+    cdef bint is_covered(self, Py_ssize_t more) noexcept:
+        """Dials of others will serve all who wait without one, and `more`, if they end soon."""
+        cdef Py_ssize_t wanted = self.waiting.size - self.waiting.dialling + more
+        cdef Claim claim
+        if wanted > self.orphans.size:
+            return False
+        claim = self.orphans.first_since(posix.now() - ORPHAN_PATIENCE)
+        while claim is not None and wanted > 0:
+            wanted -= 1
+            claim = claim.behind
+        return wanted <= 0
+
+    cdef bint allow(self, Claim claim) noexcept:
+        """Reserves a place for a dial on behalf of the claim, if limits and address permit one."""
+        if self.is_full() or not self.gate.is_open():
+            return False
+        self.connecting += 1
+        self.gate.enter(claim)
+        claim.dial = DIAL_ALLOWED
+        claim.dial_began = posix.now()
+        if claim.queue is not None:
+            claim.queue.dialling += 1
+        return True
+
+    cdef int64_t patience(self, Claim claim, int64_t deadline) noexcept:
+        """Until when the owner of a queued claim sleeps if nobody wakes it; then it calls `nudge`."""
+        cdef Claim orphan
+        if claim.dial != NO_DIAL or self.is_full():
+            return deadline
+        if self.gate.failures:
+            deadline = min(deadline, self.gate.next_moment())
+        if self.orphans.size:
+            orphan = self.orphans.first_since(posix.now() - ORPHAN_PATIENCE)
+            if orphan is not None:
+                deadline = min(deadline, orphan.dial_began + ORPHAN_PATIENCE)
+        return deadline
+
+    cdef void unqueue(self, Claim claim) noexcept:
+        """Its owner waits no more; a dial that it began goes on."""
+        self.waiting.remove(claim)
+        if claim.dial == DIAL_BEGUN or claim.dial == DIAL_ELSEWHERE:
+            self.orphans.push(claim)
+
+    cdef int leave(self, Claim claim) except -1:
+        """The owner gives up: what was reserved for it or given to it goes to others."""
+        cdef object gift = claim.gift
+        claim.gift = None
+        if claim.generation != self.generation:
+            return 0
+        if claim.queue is self.waiting:
+            self.unqueue(claim)
+        if claim.dial == DIAL_ALLOWED or claim.dial == DIAL_BEGUN:
+            self.end_dial(claim)
+        if isinstance(gift, Stream):
+            return self.give_back(<Stream>gift, posix.now())
+        return self.nudge()
+
+    cdef int nudge(self) except -1:
+        """Places may have become free: those who wait without a dial of their own may begin one."""
+        cdef Claim claim
+        while self.waiting.size > self.waiting.dialling and not self.is_full():
+            claim = self.waiting.first_without_dial()
+            if self.is_covered(0) or not self.allow(claim):
+                claim.parker.unpark()   # what it waits for has a moment: see `patience`
+                break
+            claim.parker.unpark()
+        if self.closed and self.lent.size == 0:
+            self.drained.set()
+        return 0
 
     # -- dialling
 
-    cdef void dialled(self, Stream stream) noexcept:
-        """The dial that `wait_for_one` allowed has succeeded: the connection is on loan."""
+    cdef void end_dial(self, Claim claim) noexcept:
         self.connecting -= 1
-        self.in_use += 1
+        self.gate.leave(claim)
+        if claim.queue is self.waiting:
+            self.waiting.dialling -= 1
+        elif claim.queue is not None:
+            self.orphans.remove(claim)
+        claim.dial = NO_DIAL
+
+    cdef int settle(self, Claim claim, Stream stream) except -1:
+        """A dial succeeded: the connection goes to the first in the queue, or to the idle ones."""
+        if claim.generation != posix.generation or claim.dial == NO_DIAL:
+            return stream.close()       # the parent's, or too late
+        self.end_dial(claim)
+        self.gate.succeeded()
         self.created += 1
+        self.lent.push(stream)
+        self.give_back(stream, posix.now())
+        self.nudge()
+        return claim.parker.unpark()
 
-    cdef int not_dialled(self) except -1:
-        """It failed, or was not wanted: the place is free again."""
-        self.connecting -= 1
-        self.vacate()
-        return 0
+    cdef int fail(self, Claim claim, object error, str trouble) except -1:
+        """A dial failed. `trouble`: what is wrong with the address, None if it may be all right.
 
-    cdef int vacate(self) except -1:
-        """A place became free: the first in the queue may dial."""
-        cdef Parker parker = None
-        if self.idle + self.in_use + self.connecting < self.max_size:
-            parker = self.waiting.pop()
-            if parker is not None:
-                self.connecting += 1
-                parker.unpark()
-        return 0
+        The error goes to the one who began the dial. When it was a probe, those who waited for its outcome get it too.
+        """
+        cdef list awake = [claim]
+        cdef int64_t probed = self.gate.probe_began if claim.probing else -1
+        cdef Py_ssize_t sharers
+        cdef Claim other, behind
+        if claim.generation != posix.generation or claim.dial == NO_DIAL:
+            return 0
+        self.end_dial(claim)
+        self.failed += 1
+        if trouble is not None:
+            self.gate.failed(trouble)
+        if claim.queue is self.waiting:
+            self.unqueue(claim)
+        if claim.gift is None:
+            claim.gift = error
+        # Without a connection that could come back all wait for the probe, else as many as could have dialled.
+        sharers = self.max_size - self.idle.size - self.lent.size - self.connecting if self.lent.size \
+            else PY_SSIZE_T_MAX
+        other = self.waiting.first
+        while other is not None:
+            behind = other.behind
+            if other.dial == NO_DIAL:
+                if other.since <= probed and sharers > 0 and trouble is not None:
+                    sharers -= 1
+                    self.unqueue(other)
+                    other.gift = error
+                    other.shared = True
+                awake.append(other)     # the others look at the gate anew
+            other = behind
+        for other in awake:
+            other.parker.unpark()
+        return self.nudge()
 
     # -- coming back
 
     cdef int give_back(self, Stream stream, int64_t now) except -1:
         """A loan ends with a healthy connection: to the first in the queue, or to the idle ones."""
-        cdef Parker parker
+        cdef Claim claim
         cdef Reason reason = self.unkept(stream, now)
         if reason != REASONS:
             return self.retire(stream, reason)
         stream.idle_since = now
-        parker = self.waiting.pop()
-        if parker is not None:
-            parker.gift = stream
-            parker.unpark()
-            return 0
-        self.in_use -= 1
-        self._push(stream)
+        if self.waiting.size:
+            claim = self.waiting.first
+            self.unqueue(claim)
+            claim.gift = stream
+            if claim.dial == DIAL_ALLOWED:
+                self.end_dial(claim)    # not begun, and needed no more
+            self.nudge()
+            return claim.parker.unpark()
+        self.lent.remove(stream)
+        self.idle.push(stream)
         return 0
 
     cdef Reason unkept(self, Stream stream, int64_t now) noexcept:
@@ -222,52 +336,79 @@ cdef class FreeList:
             return LIFETIME
         if stream.uses >= self.max_uses:
             return USES
-        if self.idle >= self.max_idle and self.waiting.size == 0 or self.ttl == 0:
+        if self.waiting.size == 0 and (self.idle.size >= self.max_idle or self.ttl == 0) \
+                or self.idle.size + self.lent.size + self.connecting > self.max_size:
             return FULL
         return REASONS
 
     cdef int retire(self, Stream stream, Reason reason) except -1:
         """A connection on loan is closed; its place becomes free."""
-        self.in_use -= 1
+        self.lent.remove(stream)
         self.closed_for[<int>reason] += 1
-        self.vacate()
-        stream.close()
-        return 0
+        self.nudge()
+        return self.bury(stream, reason)
+
+    cdef int bury(self, Stream stream, Reason reason) except -1:
+        """Closes a connection that is in no book any more."""
+        return stream.close()
 
     # -- the rest of life
 
-    cdef list reap(self, int64_t now, bint everything):
-        """Takes the idle connections whose time is over (or all) out of the list; the caller closes them."""
-        cdef list victims = []
-        cdef Stream stream = self.oldest
-        cdef Stream newer
+    cdef Reason overdue(self, Stream stream, int64_t now) noexcept:
+        if now - stream.idle_since >= self.ttl:
+            return TTL
+        if now >= stream.expires_at:
+            return LIFETIME
+        if stream.born < self.valid_since or self.closed:
+            return CLEARED
+        return FULL if self.idle.size + self.lent.size + self.connecting > self.max_size else REASONS
+
+    cdef int reap(self, int64_t now) except -1:
+        """Closes the idle connections whose time is over, and those above the limit, oldest first."""
+        cdef Stream stream = self.idle.oldest
         cdef Reason reason
         while stream is not None:
-            newer = stream.newer
-            if everything:
-                reason = CLEARED
-            elif now - stream.idle_since >= self.ttl:
-                reason = TTL
-            elif now >= stream.expires_at:
-                reason = LIFETIME
-            else:
-                reason = REASONS
-            if reason != REASONS:
-                self._unlink(stream)
-                self.closed_for[<int>reason] += 1
-                victims.append(stream)
-            stream = newer
-        return victims
+            reason = self.overdue(stream, now)
+            if reason == REASONS:
+                stream = stream.newer
+                continue
+            self.idle.remove(stream)
+            self.closed_for[<int>reason] += 1
+            self.nudge()
+            self.bury(stream, reason)
+            stream = self.idle.oldest   # closing ran foreign code: the list may be another one
+        return 0
+
+    cdef int64_t next_expiry(self) noexcept:
+        """When the time of the next idle connection is over; NEVER without one."""
+        cdef Stream stream = self.idle.oldest
+        cdef int64_t moment = NEVER
+        if stream is not None and self.ttl != NEVER:
+            moment = stream.idle_since + self.ttl
+        while stream is not None:
+            moment = min(moment, stream.expires_at)
+            stream = stream.newer
+        return moment
+
+    cdef int shut(self) except -1:
+        """No more leases; everybody who waits is told."""
+        cdef Claim claim
+        self.closed = True
+        while self.waiting.first is not None:
+            claim = self.waiting.first
+            self.unqueue(claim)
+            claim.parker.unpark()
+        return self.nudge()
 
     cdef int after_fork(self) except -1:
         """In a child: the parent's connections are let go, never shut down, and the books begin anew."""
+        cdef StreamList idle = self.idle
         cdef Stream stream
-        self.generation = posix.generation
-        self.waiting = ParkerQueue()
-        self.in_use = self.connecting = 0
-        for stream in self.reap(0, True):
-            self.closed_for[<int>CLEARED] -= 1
-            self.closed_for[<int>FORKED] += 1
+        self.closed_for[<int>FORKED] += idle.size + self.lent.size
+        self.begin_books()
+        while idle.oldest is not None:
+            stream = idle.oldest
+            idle.remove(stream)
             stream.close()
         return 0
 

@@ -1,94 +1,205 @@
-# A handle on loan from a pool: how it is filled, how it comes back.
+# A handle on loan from a pool: how it is filled, how it comes back, and how a caller waits for a connection.
+from copy import copy
+
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
 cimport gtcp._corelib.posix as posix
 from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
 from gtcp._corelib.object cimport new_object
 
+cdef enum:
+    # Between attempts to find a connection that passes the user's check: from 2 to 150 ms.
+    CHECK_PAUSE = 1000000
+    CHECK_PAUSE_LAST = 150000000
+
 cdef object UNSET = object()
 cdef tuple NOTHING = ()
 
 
-cdef class BasePool(FreeList):
-    """The core of Pool, which adds how to dial and what to say. Safe for use by several threads."""
+cdef object seconds_of(int64_t moment):
+    """A moment in `time.monotonic()` seconds; None for never."""
+    return None if moment == NEVER else moment / 1e9
+
+
+cdef class Lender(FreeList):
+    # Accounting, waiting as threads and greenlets do, and what handles ask for.
     cdef type lease_type
+    cdef type conn_type
     cdef bint one_way               # a lease may end without a reply to its last send
     cdef int64_t timeout            # of acquire, in nanoseconds
+    # Whether the layer above wants to be asked and told: `_greet`, `_hold` and `_let_go`, `_part`, `_mourn`.
+    cdef bint greets
+    cdef bint holds
+    cdef bint parts
+    cdef bint mourns
+    cdef set seekers                # who() waits for a connection or dials one
+    cdef list unmourned             # (stream, reason) of leases that a finalizer ended: nothing foreign runs there
+    cdef int64_t tended_until       # a pool below min_idle need not be looked after before this moment
     cdef object __weakref__
 
-    def acquire(self, timeout=UNSET):
-        """Lends a connection: an idle one, else a new one, else the next that comes back.
-
-        `timeout`: seconds to wait and to dial, None for no limit, the pool's `timeout` by default.
-
-        Raises PoolTimeout when none became free in time or too many wait already, PoolClosed, and what dialling
-        raises. The PoolConn must be closed; `with` does that.
-        """
-        cdef BaseConn lease
-        if self.lease_type is None:
-            raise PoolClosed("the pool was never opened")
-        lease = <BaseConn>new_object(self.lease_type, NOTHING)
-        self.lend(lease, timeout)
-        return lease
+    def __cinit__(self, *args, **kwargs):
+        self.seekers = set()
+        self.unmourned = []
 
     cdef int lend(self, BaseConn lease, object timeout) except -1:
-        cdef int64_t now = posix.now()
         cdef int64_t wait = self.timeout if timeout is UNSET else nanoseconds(timeout, "timeout")
+        cdef int64_t now = posix.now()
+        cdef int64_t deadline = now + wait if wait < NEVER - now else NEVER
         cdef Stream stream
+        cdef int attempt = 0
         if self.generation != posix.generation:
             self.after_fork()
-        self.check_open()
-        stream = self.borrow(now)
-        lease.reused = stream is not None
-        if stream is None:
-            stream = self.obtain(lease, now + wait if wait < NEVER - now else NEVER)
-            self.note_wait(now)
-        else:
-            self.reused += 1
-        self.acquired += 1
-        stream.uses += 1
+        if self.closed:
+            raise_pool_closed()
+        while True:
+            stream = self.borrow(now)
+            if stream is None:
+                stream = self.obtain(now, deadline)
+                now = posix.now()
+            self.fill(lease, stream, now)
+            if not self.greets or self.greet(lease, stream, deadline):
+                if self.holds:
+                    self._hold(lease)
+                return 0
+            attempt += 1
+            if not pause_within(min(CHECK_PAUSE << min(attempt, 8), CHECK_PAUSE_LAST), deadline):
+                self.timeouts += 1
+                raise self.timed_out(f"no connection passed the check in time, {attempt} did not")
+            now = posix.now()
+
+    cdef int fill(self, BaseConn lease, Stream stream, int64_t now) except -1:
+        """Makes the handle one for this connection, which is on loan."""
         lease.home = self
         lease.stream = stream
-        lease.lent_at = posix.now() if not lease.reused else now
+        lease.reused = stream.uses > 0
+        lease.lent_at = now
+        stream.uses += 1
+        self.acquired += 1
+        self.reused += lease.reused
+        if self.idle.size < self.min_idle and now >= self.tended_until:
+            self.tended_until = now + 10 * posix.MILLISECOND
+            self.call_at(now)
         return 0
 
-    cdef Stream obtain(self, BaseConn lease, int64_t deadline):
-        """A connection that comes back or a new one, whichever the limits allow."""
+    cdef bint greet(self, BaseConn lease, Stream stream, int64_t deadline) except -1:
+        """Whether the user's check and hook accept the lease; the handle is empty again if not."""
+        lease.answered = True           # for the time being: a dead connection fails the check, it is not replaced
+        try:
+            if self._greet(lease, lease.reused, seconds_of(deadline)) and lease.stream is stream \
+                    and self.verdict(lease, stream) == REASONS:
+                lease.owed = lease.answered = False
+                lease.ahead = 0
+                lease.recv_deadline = lease.send_deadline = NEVER
+                return True
+        except:
+            self.reject(lease, stream, ERROR)
+            raise
+        self.reject(lease, stream, CHECK)
+        return False
+
+    cdef int reject(self, BaseConn lease, Stream stream, Reason reason) except -1:
+        """Undoes `fill`; the connection is closed."""
+        self.acquired -= 1
+        self.reused -= lease.reused
+        lease.home = None
+        lease.failed = lease.owed = lease.answered = False
+        lease.ahead = 0
+        if lease.stream is not stream:
+            return 0                    # the hook has ended the lease by itself
+        lease.stream = None
+        return self.retire(stream, reason)
+
+    # -- waiting for a connection
+
+    cdef Stream obtain(self, int64_t since, int64_t deadline):
+        """A connection that comes back or a new one, whichever is there first."""
+        cdef Claim claim = Claim()
         cdef Stream stream
         cdef Reason reason
-        while True:
-            stream = self.wait_for_one(deadline)
-            if stream is None:
-                try:
-                    stream = self.dial(deadline)
-                except:
-                    self.failed += 1
-                    self.not_dialled()
-                    raise
-                self.dialled(stream)
-                return stream
-            reason = self.unfit(stream, posix.now())
-            if reason == REASONS:
-                lease.reused = True
-                self.reused += 1
-                return stream
-            self.retire(stream, reason)
+        cdef object me
+        claim.parker = new_parker()
+        me = claim.parker.ident
+        stream = self.borrow(posix.now())   # making these can run finalizers, and they can end leases
+        if stream is not None:
+            return stream
+        if me in self.seekers:
+            raise ConcurrencyError("called again from within the acquire that it interrupted")
+        if not self.join(claim, deadline):
+            self.timeouts += 1
+            raise self.timed_out(f"{self.waiting.size - self.waiting.dialling} callers are waiting already")
+        try:
+            self.seekers.add(me)
+            while True:
+                self.wait_for_gift(claim, deadline)
+                if not isinstance(claim.gift, Stream):
+                    self.raise_gift(claim)
+                stream = <Stream>claim.gift
+                # A new connection is the caller's, whatever the peer does: else one that hangs up at once would be
+                # dialled again and again.
+                reason = self.spoilt(stream, posix.now()) if stream.uses else REASONS
+                if reason == REASONS:
+                    return stream
+                self.rejoin(claim)
+                self.retire(stream, reason)
+        except:
+            self.leave(claim)
+            if claim.dial == DIAL_ELSEWHERE and self.waiting.size == 0 and self._cancel(claim.doing):
+                self.fail(claim, None, None)
+            raise
+        finally:
+            self.seekers.discard(me)
+            self.note_wait(since)
 
-    cdef Stream dial(self, int64_t deadline):
-        """A new connection; no lock is held and no book is open meanwhile."""
-        cdef BaseConn conn = self._dial(None if deadline == NEVER else deadline / 1e9)
-        cdef Stream stream = conn.open_stream()
-        conn.stream = None
-        lifetime = self._lifetime()
-        if lifetime is not None:
-            stream.expires_at = stream.born + nanoseconds(lifetime, "lifetime")
-        return stream
+    cdef int wait_for_gift(self, Claim claim, int64_t deadline) except -1:
+        """Sleeps and dials until the claim is queued no longer."""
+        cdef Parker fresh
+        while claim.queue is self.waiting:
+            if claim.generation != posix.generation:
+                raise ClosedError("the process was forked while this call waited")
+            if claim.dial == DIAL_ALLOWED:
+                claim.dial = DIAL_BEGUN
+                self._begin(claim, seconds_of(deadline))
+            elif claim.parker.woken:
+                fresh = new_parker()
+                claim.parker = fresh    # what happens from here on wakes this one
+            else:
+                PyErr_CheckSignals()    # a signal that came while this thread was awake does not wake it later
+                if not claim.parker.park(self.patience(claim, deadline)) and claim.queue is self.waiting:
+                    self.after_rest(claim, deadline)
+        return 0
+
+    cdef int after_rest(self, Claim claim, int64_t deadline) except -1:
+        if posix.now() < deadline:
+            return self.nudge()
+        self.timeouts += 1
+        raise self.timed_out("no connection in time" if claim.dial == NO_DIAL else f"timed out while {claim.doing}")
+
+    cdef int raise_gift(self, Claim claim) except -1:
+        """Raises what ended the claim; several callers each get an exception of their own."""
+        cdef object error = claim.gift
+        claim.gift = None
+        if error is None:
+            raise_pool_closed()
+        if claim.shared:
+            try:
+                error = copy(error)
+            except Exception:
+                pass                    # one for all is better than none
+        raise error
+
+    cdef object timed_out(self, str text):
+        error = PoolTimeout(f"{text} ({self.numbers()})")
+        error.stats = self.stats()
+        return error
 
     cdef void note_wait(self, int64_t since) noexcept:
         cdef int64_t waited = posix.now() - since
         self.wait_total += waited
         self.wait_longest = max(self.wait_longest, waited)
+
+    # -- what lease handles ask for
 
     cdef int renew(self, object lease_, int64_t deadline) except -1:
         """A lease keeps its place and gets a new connection for its stale one."""
@@ -98,21 +209,35 @@ cdef class BasePool(FreeList):
         if stale is None:
             raise_closed()
         stale.close()
-        stream = self.dial(deadline)
+        try:
+            stream = self.take_stream(self._redial(seconds_of(deadline)))
+        except:
+            self.failed += 1
+            raise
         if lease.stream is not stale:   # another thread has ended the lease meanwhile
             stream.close()
             raise_closed()
+        self.lent.remove(stale)
+        self.lent.push(stream)
         self.closed_for[<int>PEER] += 1
         self.created += 1
         stream.uses = 1
         stream.gathered, stream.gathering = stale.gathered, stale.gathering
         lease.stream = stream
-        return 0
+        return self.bury(stale, PEER)
 
-    def _lend_to(self, BaseConn lease not None, timeout):
-        """Fills a handle that its user constructed."""
-        lease._check_new()
-        self.lend(lease, timeout)
+    cdef Stream take_stream(self, BaseConn conn):
+        """The connection of a handle that a dial made, with the end of its life stamped on it."""
+        cdef Stream stream = conn.open_stream()
+        cdef object lifetime = self._lifetime()
+        if conn.home is not None:
+            raise ValueError("a pool cannot take a connection that another pool has lent")
+        if stream.closed or stream.end != OPEN or stream.broken is not None:
+            raise BrokenError("the dial has left a connection that is closed or out of step")
+        if lifetime is not None:
+            stream.expires_at = stream.born + nanoseconds(lifetime, "lifetime")
+        conn.stream = None
+        return stream
 
     cdef int take_back(self, object lease_, bint discard) except -1:
         """Ends a lease, once: its connection is kept if it is healthy, empty and in step, else closed."""
@@ -120,35 +245,56 @@ cdef class BasePool(FreeList):
         cdef Stream stream = lease.stream
         cdef int64_t now, moment
         cdef Reason reason
+        if stream.generation != posix.generation:
+            lease.stream = None
+            return stream.close()       # the parent's: let go, and in no book of this process
+        if lease.parting:
+            return 0                    # called by the hook, or by another thread meanwhile
         if stream.tls is not None and self.holds_plaintext(lease, stream):
             lease.failed = True
         if lease.stream is not stream:
             return 0                    # another thread has ended it meanwhile
-        lease.stream = None
-        if stream.generation != posix.generation:
-            return stream.close()       # the parent's: let go, and in no book of this process
-        now = posix.now()
-        self.use_total += now - lease.lent_at
-        self.use_longest = max(self.use_longest, now - lease.lent_at)
         reason = DISCARDED if discard else self.verdict(lease, stream)
+        if self.parts and reason == REASONS:
+            reason = self.part(lease, stream)
+        lease.stream = None
+        if self.holds:
+            self._let_go(lease)
+        now = posix.now()
+        self.note_use(now - lease.lent_at)
         if reason != REASONS:
             return self.retire(stream, reason)
         self.give_back(stream, now)
-        moment = min(stream.expires_at, NEVER if self.ttl == NEVER else now + self.ttl)
-        if self.idle and moment < the_alarm.at and not the_alarm.advance(moment):
-            self._watch()
-        return 0
+        moment = min(now + self.ttl, stream.expires_at) if self.ttl != NEVER else stream.expires_at
+        return self.call_at(moment) if the_alarm.is_later(moment) else 0
 
     cdef bint holds_plaintext(self, BaseConn lease, Stream stream) except -1:
         """TLS has bytes inside that nobody took."""
-        if lease.failed or stream.closed or stream.broken is not None or stream.generation != posix.generation:
+        if lease.failed or stream.closed or stream.broken is not None:
             return False
         return stream.tls.unread() > 0
+
+    cdef Reason part(self, BaseConn lease, Stream stream) except *:
+        """The verdict after the hook has seen the lease."""
+        lease.parting = True
+        try:
+            return self.verdict(lease, stream) if self._part(lease) else ERROR
+        except:
+            lease.stream = None
+            self.note_use(posix.now() - lease.lent_at)
+            self.retire(stream, ERROR)
+            raise
+
+    cdef inline void note_use(self, int64_t used) noexcept:
+        self.use_total += used
+        self.use_longest = max(self.use_longest, used)
 
     cdef Reason verdict(self, BaseConn lease, Stream stream) noexcept:
         """Why a connection must not serve another lease; REASONS when it may."""
         if stream.end != OPEN:
             return PEER
+        if stream.closed and self.closed:
+            return CLEARED              # cut by `close`
         if lease.failed or stream.closed or stream.broken is not None or stream.users:
             return ERROR
         if lease.owed and not self.one_way:
@@ -160,71 +306,44 @@ cdef class BasePool(FreeList):
         return REASONS
 
     cdef int drop(self, object lease_) except -1:
-        """Ends a lease that was dropped without being closed."""
+        """Ends a lease that was dropped without being closed. Runs in finalizers, so nothing foreign is called."""
         cdef BaseConn lease = <BaseConn>lease_
         cdef Stream stream = lease.stream
         lease.stream = None
-        return self.retire(stream, LEAKED)
+        if self.holds:
+            self._let_go(lease)
+        self.note_use(posix.now() - lease.lent_at)
+        self.lent.remove(stream)
+        self.closed_for[<int>LEAKED] += 1
+        self.nudge()
+        stream.close()
+        if self.mourns:
+            self.unmourned.append((stream, <int>LEAKED))
+            the_alarm.advance(0)
+        return 0
 
-    # -- for the layer above
+    cdef int bury(self, Stream stream, Reason reason) except -1:
+        stream.close()
+        if self.mourns:
+            self.mourn(stream, reason)
+        return 0
 
-    def _configure(self, *, type lease_type, max_size, max_idle, max_waiting, max_uses, ttl, timeout,
-                   bint fifo, bint look, bint renews, bint one_way):
-        """Options that have been checked; None for no limit, seconds for times."""
-        self.lease_type = lease_type
-        self.closed = False
-        self.max_size = PY_SSIZE_T_MAX if max_size is None else max_size
-        self.max_idle = PY_SSIZE_T_MAX if max_idle is None else max_idle
-        self.max_waiting = PY_SSIZE_T_MAX if max_waiting is None else max_waiting
-        self.max_uses = NEVER if max_uses is None else max_uses
-        self.ttl = nanoseconds(ttl, "ttl")
-        self.timeout = nanoseconds(timeout, "timeout")
-        self.fifo = fifo
-        self.look = look
-        self.renews = renews
-        self.one_way = one_way
+    cdef int mourn(self, Stream stream, int reason) except -1:
+        """Tells the hook, with a handle that still knows its addresses."""
+        cdef BaseConn conn = <BaseConn>new_object(self.conn_type, NOTHING)
+        conn.stream = stream
+        self._mourn(conn, REASON_NAMES[reason])
+        return 0
 
-    def _reap(self, bint everything=False):
-        """Closes what is idle for too long (or all that is idle) and sets the alarm for the next time."""
-        cdef Stream stream
-        cdef int64_t next_ = NEVER
-        if self.generation != posix.generation:
-            self.after_fork()
-        for stream in self.reap(posix.now(), everything):
-            stream.close()
-            self.vacate()
-        stream = self.oldest
-        if stream is not None and self.ttl != NEVER:
-            next_ = stream.idle_since + self.ttl
-        while stream is not None:
-            next_ = min(next_, stream.expires_at)
-            stream = stream.newer
-        if next_ != NEVER:
-            the_alarm.advance(next_)
+    cdef int call_at(self, int64_t moment) except -1:
+        """The pool wants to be looked after at that moment."""
+        if the_alarm.is_later(moment) and not the_alarm.advance(moment):
+            self._watch()
+        return 0
 
-    def _expire(self):
-        """What has been opened until now is closed when it comes back."""
-        self.valid_since = posix.now()
-
-    def _shut(self):
-        """No more leases; everybody who waits is told, and what comes back is closed."""
-        cdef Parker parker
-        self.closed = True
-        while True:
-            parker = self.waiting.pop()
-            if parker is None:
-                break
-            self.connecting += 1        # what a place that became free would have given
-            parker.unpark()
-        self._reap(True)
-
-    def _books(self):
-        """The numbers of this moment, consistent with each other."""
-        return {
-            "idle": self.idle, "in_use": self.in_use, "connecting": self.connecting, "waiting": self.waiting.size,
-            "max_size": None if self.max_size == PY_SSIZE_T_MAX else self.max_size,
-            "acquired": self.acquired, "reused": self.reused, "created": self.created, "failed": self.failed,
-            "closed": {REASON_NAMES[i]: self.closed_for[i] for i in range(<int>REASONS)},
-            "wait_total": self.wait_total / 1e9, "wait_longest": self.wait_longest / 1e9,
-            "use_total": self.use_total / 1e9, "use_longest": self.use_longest / 1e9,
-        }
+    cdef int after_fork(self) except -1:
+        self.seekers = set()
+        self.unmourned = []
+        FreeList.after_fork(self)
+        self._forked()
+        return 0

@@ -8,8 +8,8 @@ POLLOUT = posix.POLLOUT
 # What _core.pyi promises; the classes of the parts are visible too, but nobody's business.
 __all__ = [
     "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "AsyncConn", "AsyncUnitIterator", "BaseConn", "BasePool",
-    "BlockingConn", "Fiber", "Hub", "Parser", "Signal", "Tls", "UnitIterator", "alarm", "current_hub", "remaining",
-    "sleep", "to_deadline", "wait_any",
+    "BlockingConn", "Claim", "Directory", "Fiber", "Hub", "Parser", "Signal", "Tls", "UnitIterator", "alarm",
+    "current_hub", "directory", "open_lease", "remaining", "sleep", "to_deadline", "wait_any",
 ]
 
 if posix.watch_forks() != 0:

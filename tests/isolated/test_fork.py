@@ -47,7 +47,7 @@ def pool_with_idle_and_leased(ending: str) -> None:
 
         def in_the_child() -> None:
             nonlocal leased
-            assert (pool.stats().idle, pool.stats().in_use, pool.stats().closed["forked"]) == (0, 0, 1)
+            assert (pool.stats().idle, pool.stats().in_use, pool.stats().closed["forked"]) == (0, 0, 2)
             for use in (lambda: leased.send(b"x"), lambda: leased.recv(0), leased.close_write):
                 with pytest.raises(gtcp.ClosedError, match="forked"):
                     use()

@@ -215,6 +215,7 @@ def storm() -> None:
 
     with Peer(script) as peer, gtcp.Pool(peer.address, max_size=2, timeout=LONG) as pool:
         pool.acquire().close()  # an alarm while the reaper's thread is started would be told by that thread
+        pool.acquire().close()  # what Python imports for it could swallow an alarm
         served = interrupted = 0
         while served < 3000 or interrupted < 200:
             try:

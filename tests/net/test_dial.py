@@ -27,7 +27,7 @@ DIALS: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def no_shared_pools() -> Any:
     yield
-    for pool in list(gtcp._pool._shared.values()):
+    for pool in gtcp.pools():
         pool.close()
 
 

@@ -316,7 +316,7 @@ def test_the_shared_pool_of_an_address(host: Host) -> None:
         assert gtcp.get_pool(gtcp.Address(name, int(port)), max_size=3) is pool
         with pytest.raises(ValueError, match=r"exists with max_size=3, not 4"):
             gtcp.get_pool(host.address, max_size=4)
-        with pytest.raises(ValueError, match=r"exists with check=its default, not False"):
+        with pytest.raises(ValueError, match=r"exists with check=True, not False"):
             gtcp.get_pool(host.address, check=False)
 
 

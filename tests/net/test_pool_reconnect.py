@@ -133,15 +133,15 @@ class SlowPool(gtcp.Pool):
     """A pool whose later dials wait for the test."""
 
     def __init__(self, address: str) -> None:
-        super().__init__(address)
+        super().__init__(address, dial=self.slow_dial)
         self.dialling = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
 
-    def _dial(self, deadline: float | None) -> Any:
+    def slow_dial(self, address: gtcp.Address, timeout: float | None) -> gtcp.Conn:
         self.dialling.set()
         assert self.go_on.wait(LONG)
-        return super()._dial(deadline)
+        return gtcp.Conn(address, timeout)
 
 
 def test_a_lease_closed_while_it_reconnects_stays_closed(host: Host) -> None:
@@ -169,10 +169,10 @@ def test_E14_a_slow_dial_holds_up_nobody_else(host: Host) -> None:
         assert pool.dialling.wait(LONG)
         with quick():
             first.close()
+            stuck.result().close()  # what comes back reaches also the one who dials
             pool.acquire().close()
             pool.stats()
         pool.go_on.set()
-        stuck.result().close()
 
 
 def test_when_nobody_listens_any_more_the_send_says_so(make_pool: MakePool) -> None:

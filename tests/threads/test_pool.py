@@ -98,7 +98,7 @@ def test_E13_a_failed_dial_hands_its_place_on(peer: MakePeer) -> None:
         listening.close()
         crew = together([lambda: pool.acquire(LONG)] * 32)
         assert {type(worker.error()) for worker in crew} == {gtcp.RefusedError}
-        assert pool.stats().failed == 32
+        assert 2 <= pool.stats().failed <= 4  # who waits for the outcome of a probe shares it
         assert balanced(pool)
 
 

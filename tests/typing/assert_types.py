@@ -82,7 +82,37 @@ def pools() -> None:
     assert_type(pool.stats(), gtcp.PoolStats)
     assert_type(pool.stats().closed, dict[str, int])
     pool.clear()
-    pool.close()
+    pool.expire()
+    pool.resize(None)
+    pool.prefill(3, timeout=1.0)
+    assert_type(pool.close(), int)
+    assert_type(pool.close(timeout=None), int)
+    assert_type(gtcp.pools(), list[gtcp.Pool])
+    assert_type(gtcp.PoolTimeout().stats, gtcp.PoolStats | None)
+
+
+def hooks() -> None:
+    def dial(addr: gtcp.Address, timeout: float | None) -> socket.socket:
+        return gtcp.dial(addr, timeout)
+
+    def check(lease: gtcp.PoolConn) -> bool:
+        return lease.send_recv(b"PING", 4) == b"PONG"
+
+    def closed(conn: gtcp.Conn, reason: str) -> None:
+        assert_type(conn.local_addr(), gtcp.Address)
+        assert_type(reason, str)
+
+    gtcp.Pool("127.0.0.1:8999", dial=dial, check=check, on_close=closed, on_connect=lambda conn: conn.recv_line())
+    gtcp.get_pool(
+        "127.0.0.1:8999",
+        max_size=3,
+        order="fifo",
+        check=True,
+        socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)],
+        on_release=lambda lease: assert_type(lease, gtcp.PoolConn),
+    )
+    gtcp.get_pool("127.0.0.1:8999", max_sise=3)  # type: ignore[call-arg]
+    gtcp.get_pool("127.0.0.1:8999", order="random")  # type: ignore[arg-type]
 
 
 def servers() -> None:
@@ -192,7 +222,7 @@ def core(parser: _core.Parser, signal: _core.Signal) -> None:
     assert_type(signal.is_set, bool)
     assert_type(signal.wait(None), bool)
     assert_type(_core.alarm, _core.Alarm)
-    assert_type(_core.alarm.attend(), bool)
+    assert_type(_core.alarm.attend(), int)
     assert_type(_core.REASON_NAMES, tuple[str, ...])
 
 

@@ -1,0 +1,166 @@
+# What the Python layer builds its pool on.
+cimport cython
+from libc.stdint cimport int64_t
+
+cimport gtcp._corelib.posix as posix
+from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
+from gtcp._corelib.object cimport new_object
+
+
+cdef class BasePool(Lender):
+    """The core of Pool, which adds how to dial and what to say. Safe for use by several threads."""
+
+    def acquire(self, timeout=UNSET):
+        """Lends a connection: an idle one, a new one or the next that comes back, whichever is there first.
+
+        `timeout`: seconds to wait and to dial, None for no limit, the pool's `timeout` by default.
+
+        Raises PoolTimeout when there was none in time or too many wait already, PoolClosed, and what dialling, the
+        pool's `check` and its hooks raise. The PoolConn must be closed; `with` does that.
+        """
+        cdef BaseConn lease
+        if self.lease_type is None:
+            raise PoolClosed("the pool was never opened")
+        lease = <BaseConn>new_object(self.lease_type, NOTHING)
+        self.lend(lease, timeout)
+        return lease
+
+    # -- for the layer above
+
+    def _configure(self, *, type lease_type, type conn_type, max_size, max_idle, min_idle, max_waiting, max_uses, ttl,
+                   timeout, bint fifo, bint look, bint renews, bint one_way, bint greets, bint holds,
+                   bint parts, bint mourns):
+        """Options that have been checked; None for no limit, seconds for times."""
+        self.lease_type = lease_type
+        self.conn_type = conn_type
+        self.max_size = PY_SSIZE_T_MAX if max_size is None else max_size
+        self.max_idle = PY_SSIZE_T_MAX if max_idle is None else max_idle
+        self.min_idle = min_idle
+        self.max_waiting = PY_SSIZE_T_MAX if max_waiting is None else max_waiting
+        self.max_uses = NEVER if max_uses is None else max_uses
+        self.ttl = nanoseconds(ttl, "ttl")
+        self.timeout = nanoseconds(timeout, "timeout")
+        self.fifo = fifo
+        self.look = look
+        self.renews = renews
+        self.one_way = one_way
+        self.greets = greets
+        self.holds = holds
+        self.parts = parts
+        self.mourns = mourns
+        self.closed = False
+
+    def _reserve(self):
+        """The right to a dial that nobody waits for, or None when limits or the address forbid it."""
+        cdef Claim claim = Claim()
+        claim.parker = new_parker()
+        if self.closed or not self.allow(claim):
+            return None
+        claim.dial = DIAL_ELSEWHERE
+        self.orphans.push(claim)
+        return claim
+
+    def _pass_on(self, Claim claim not None, doing):
+        """The dial of a claim goes on in another thread; `str(doing)` tells how far it is."""
+        claim.doing = doing
+        if claim.dial != NO_DIAL:
+            claim.dial = DIAL_ELSEWHERE
+
+    def _settle(self, Claim claim not None, BaseConn conn not None):
+        """The dial of a claim has succeeded, unless this raises."""
+        cdef Stream stream = self.take_stream(conn)
+        self.settle(claim, stream)
+        if self.idle.size:
+            self.call_at(min(posix.now() + self.ttl, stream.expires_at) if self.ttl != NEVER else stream.expires_at)
+
+    def _fail(self, Claim claim not None, error, trouble):
+        """The dial of a claim has failed; `trouble` is the address's fault in words, or None."""
+        self.fail(claim, error, trouble)
+
+    def _outcome(self, Claim claim not None, deadline):
+        """Waits for the end of a reserved dial; answers its error, None for success. Timeout at the deadline."""
+        if not claim.parker.park(moment_of(deadline)):
+            raise self.timed_out("not all connections in time")
+        return claim.gift
+
+    def _call_in(self, seconds_):
+        """Has the pool looked after in so many seconds."""
+        self.call_at(posix.now() + nanoseconds(seconds_, "seconds"))
+
+    def _next_try(self):
+        """Seconds until the address may be dialled again."""
+        return max(0, self.gate.next_moment() - posix.now()) / 1e9
+
+    def _reap(self):
+        """Closes what is idle for too long and tells hooks what they have not heard; sets the alarm."""
+        cdef int64_t moment
+        if self.generation != posix.generation:
+            self.after_fork()
+        self.reap(posix.now())
+        while self.unmourned:
+            stream, reason = self.unmourned.pop(0)
+            self.mourn(stream, reason)
+        moment = self.next_expiry()
+        if moment != NEVER:
+            the_alarm.advance(moment)
+
+    def _expire(self):
+        """What has been opened until now is not lent again."""
+        self.valid_since = posix.now()
+
+    def _resize(self, max_size):
+        self.max_size = PY_SSIZE_T_MAX if max_size is None else max_size
+        self.reap(posix.now())
+        self.nudge()
+
+    def _shut(self):
+        """No more leases; everybody who waits is told, and what comes back is closed."""
+        self.shut()
+        self.reap(posix.now())
+
+    def _cut(self, deadline):
+        """Waits until all leases have come back; closes the connections of the others and answers how many."""
+        cdef list streams = []
+        cdef Stream stream
+        if not self.drained.wait(deadline):
+            stream = self.lent.oldest
+            while stream is not None:
+                streams.append(stream)
+                stream = stream.newer
+            for stream in streams:
+                stream.close()
+        return len(streams)
+
+    def _is_unused(self):
+        return self.idle.size == 0 and self.lent.size == 0 and self.connecting == 0 and self.waiting.size == 0
+
+    @property
+    def closed(self):
+        """The pool lends nothing any more."""
+        return self.closed
+
+    def numbers(self):
+        """The books in a few words, for error texts."""
+        limit = "no limit" if self.max_size == PY_SSIZE_T_MAX else self.max_size
+        trouble = "" if self.gate.trouble is None else f", last dial failed: {self.gate.trouble}"
+        return (f"max_size {limit}, in use {self.lent.size}, idle {self.idle.size}, connecting {self.connecting}, "
+                f"waiting {self.waiting.size - self.waiting.dialling}{trouble}")
+
+    def _books(self):
+        """The numbers of this moment, consistent with each other."""
+        # Making objects can run finalizers, which end leases: first all numbers, then the objects.
+        cdef Py_ssize_t idle = self.idle.size, in_use = self.lent.size, connecting = self.connecting
+        cdef Py_ssize_t waiting = self.waiting.size - self.waiting.dialling
+        cdef int64_t acquired = self.acquired, reused = self.reused, created = self.created, failed = self.failed
+        cdef int64_t timeouts = self.timeouts
+        cdef int64_t wait_total = self.wait_total, wait_longest = self.wait_longest
+        cdef int64_t use_total = self.use_total, use_longest = self.use_longest
+        cdef int64_t[<int>REASONS] closed_for = self.closed_for
+        return {
+            "idle": idle, "in_use": in_use, "connecting": connecting, "waiting": waiting,
+            "max_size": None if self.max_size == PY_SSIZE_T_MAX else self.max_size,
+            "acquired": acquired, "reused": reused, "created": created, "failed": failed, "timeouts": timeouts,
+            "closed": {REASON_NAMES[i]: closed_for[i] for i in range(<int>REASONS)},
+            "wait_total": wait_total / 1e9, "wait_longest": wait_longest / 1e9,
+            "use_total": use_total / 1e9, "use_longest": use_longest / 1e9,
+        }

@@ -1,0 +1,73 @@
+"""What a pool can be told, and whether that makes sense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from gtcp._options import check_count, check_number
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+    from gtcp._address import Address
+    from gtcp._conn import Conn
+    from gtcp._dial import SocketOption
+    from gtcp._lease import PoolConn
+
+Check = Callable[["PoolConn"], object]
+Dial = Callable[["Address", "float | None"], "socket.socket | Conn"]
+
+
+class PoolOptions(TypedDict, total=False):
+    """What Pool takes beside the address."""
+
+    max_size: int | None
+    max_idle: int | None
+    min_idle: int
+    timeout: float | None
+    max_waiting: int | None
+    ttl: float | None
+    max_lifetime: float | None
+    lifetime_jitter: float
+    max_uses: int | None
+    order: Literal["lifo", "fifo"]
+    check: bool | Check
+    check_timeout: float | None
+    one_way: bool
+    reconnect: bool
+    leak_threshold: float | None
+    connect_timeout: float | None
+    socket_options: Sequence[SocketOption]
+    tls: ssl.SSLContext | bool | None
+    server_hostname: str | None
+    dial: Dial | None
+    on_connect: Callable[[Conn], object] | None
+    on_acquire: Callable[[PoolConn], object] | None
+    on_release: Callable[[PoolConn], object] | None
+    on_close: Callable[[Conn, str], object] | None
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """TypeError or ValueError for the first option of a pool that cannot be."""
+    for name, least in (("max_size", 1), ("max_idle", 0), ("min_idle", 0), ("max_waiting", 0), ("max_uses", 1)):
+        if options[name] is not None or name == "min_idle":
+            check_count(name, options[name], least)
+    for name in ("max_lifetime", "check_timeout", "leak_threshold", "connect_timeout"):
+        if options[name] is not None:
+            check_number(name, options[name])
+    check_number("lifetime_jitter", options["lifetime_jitter"])
+    if options["lifetime_jitter"] > 1:
+        raise ValueError(f"lifetime_jitter must be at most 1, got {options['lifetime_jitter']!r}")
+    if options["order"] not in ("lifo", "fifo"):
+        raise ValueError(f"order must be 'lifo' or 'fifo', got {options['order']!r}")
+    for limit in ("max_size", "max_idle"):
+        if options[limit] is not None and options["min_idle"] > options[limit]:
+            raise ValueError(f"min_idle must be at most {limit}={options[limit]}, got {options['min_idle']}")
+    for name in ("dial", "on_connect", "on_acquire", "on_release", "on_close"):
+        if options[name] is not None and not callable(options[name]):
+            raise TypeError(f"{name} must be a function, not {type(options[name]).__name__}")
+    for name in ("one_way", "reconnect") if callable(options["check"]) else ("check", "one_way", "reconnect"):
+        if not isinstance(options[name], bool):
+            raise TypeError(f"{name} must be a bool, not {type(options[name]).__name__}")

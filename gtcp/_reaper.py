@@ -1,0 +1,93 @@
+"""Who looks after the pools when nobody calls: one daemon thread for all of them, started by the first idle connection.
+
+Nothing depends on it but time: what is overdue is not lent, whether or not somebody has closed it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from gtcp import _core
+from gtcp._threads import spawn
+
+logger = logging.getLogger("gtcp")
+
+# A round visits every pool. With thousands of them it pauses, so that rounds take 5 % of a processor at most.
+_SHARE = 20
+_LONGEST_PAUSE = 0.5
+
+
+class Tended(Protocol):
+    """A pool, as far as the reaper knows it."""
+
+    def _tend(self) -> None: ...
+    def _reap(self) -> None: ...
+
+
+_pools: dict[int, weakref.ref[Tended]] = {}
+chores: list[Callable[[], None]] = []
+"""What is to be done in every round, besides the pools."""
+
+
+def enlist(pool: Tended) -> None:
+    """From now on the pool is looked after, while it lives."""
+    _pools[id(pool)] = weakref.ref(pool, partial(_dismiss, id(pool)))
+
+
+def _dismiss(key: int, _: weakref.ref[Tended]) -> None:
+    _pools.pop(key, None)
+
+
+def watch() -> None:
+    """Somebody shall hear the alarm."""
+    shift = _core.alarm.attend()
+    if shift:
+        try:
+            spawn(partial(_work, shift), "gtcp-reaper")
+        except RuntimeError:
+            # No more threads, as when the interpreter ends: `acquire` judges the time by itself.
+            _core.alarm.resign()
+        except BaseException:  # a signal handler's
+            _core.alarm.resign()
+            raise
+
+
+def _living() -> list[Tended]:
+    return [pool for ref in list(_pools.values()) if (pool := ref()) is not None]
+
+
+def _work(shift: int) -> None:
+    while _core.alarm.wait(shift):
+        began = time.monotonic()
+        _round()
+        pause = (time.monotonic() - began) * _SHARE
+        if pause > 0.01:
+            _core.sleep(min(pause, _LONGEST_PAUSE))
+
+
+def _round() -> None:
+    for pool in _living():
+        try:
+            pool._tend()
+        except Exception:
+            logger.exception("looking after %r failed", pool)
+    for chore in chores:
+        try:
+            chore()
+        except Exception:
+            logger.exception("looking after the shared pools failed")
+
+
+def _after_fork() -> None:
+    _core.alarm.resign()  # the thread is the parent's
+    for pool in _living():
+        pool._reap()
+
+
+os.register_at_fork(after_in_child=_after_fork)

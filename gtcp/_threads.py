@@ -1,0 +1,94 @@
+"""Threads of gtcp's own, for what may take long and somebody else waits for: slow dials, set-up of sessions."""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from gtcp import _core
+
+logger = logging.getLogger("gtcp")
+
+# How long a thread without work stays: work comes in bursts, and idle threads are nobody's friends.
+_LINGER = 0.2
+
+
+def spawn(work: Callable[[], None], name: str) -> None:
+    """Runs `work` in a daemon thread. RuntimeError when there can be no more threads; it does not run then.
+
+    A signal handler's exception in the middle of `Thread.start` would leave half a thread; handlers run in the main
+    thread only, so another thread does it.
+    """
+
+    def start() -> None:
+        try:
+            threading.Thread(target=work, name=name, daemon=True).start()
+        except Exception:  # noqa: BLE001 (no thread or no memory for one: then this one has to do)
+            work()
+
+    _thread.start_new_thread(start, ())
+
+
+class Workers:
+    """As many daemon threads as there are jobs, reused while jobs come.
+
+    Takes no lock, so a signal handler may submit a job while its thread is about to: every job is in the queue before
+    somebody is woken or made for it.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._resting: list[_core.Signal] = []
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Runs `job` soon, in another thread. RuntimeError when there can be no more threads; it does not run then."""
+        self._jobs.append(job)
+        try:
+            wake = self._resting.pop()
+        except IndexError:
+            try:
+                spawn(self._work, "gtcp-dialer")
+            except RuntimeError:
+                self._jobs.remove(job)
+                raise
+        else:
+            wake.set()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                if self._rest():
+                    continue
+                return
+            try:
+                job()
+            except Exception:
+                logger.exception("a job of the pool's threads failed")
+            del job  # it holds a pool
+
+    def _rest(self) -> bool:
+        """Waits for work: False when none has come for a while."""
+        wake = _core.Signal()
+        self._resting.append(wake)
+        if wake.wait(_core.to_deadline(_LINGER)):
+            return True
+        try:
+            self._resting.remove(wake)
+        except ValueError:
+            return True  # woken at the last moment
+        return False
+
+    def forget(self) -> None:
+        """In a child: the threads are the parent's."""
+        self._jobs = deque()
+        self._resting = []
+
+
+workers = Workers()
+os.register_at_fork(after_in_child=workers.forget)
