@@ -2,8 +2,8 @@
 
     python tests/soak/run.py [--short] [PART ...]
 
-Parts: packages (a million round trips), pool (a million leases), dials (200 000), buffers, exits, forks, chaos (20
-minutes). --short does each for some seconds, and chaos for one minute.
+Parts: packages (a million round trips), pool (a million leases), dials (200 000), buffers, forks, deadlines (2000),
+exits, chaos (20 minutes). --short does each for some seconds, and chaos for one minute.
 """
 
 from __future__ import annotations
@@ -188,12 +188,19 @@ def chaos(seconds: int) -> None:
     subprocess.run(command, check=True)
 
 
+def deadlines(count: int) -> None:
+    from soak.deadlines import all_of_them
+
+    all_of_them(count)
+
+
 PARTS: dict[str, tuple[Callable[[int], None], int, int]] = {
     "packages": (packages, 1_000_000, 60_000),
     "pool": (pool, 1_000_000, 60_000),
     "dials": (dials, 200_000, 6_000),
     "buffers": (buffers, 3, 1),
     "forks": (forks, 200, 20),
+    "deadlines": (deadlines, 2000, 200),
     "exits": (exits, 200, 5),
     "chaos": (chaos, 1200, 60),
 }
