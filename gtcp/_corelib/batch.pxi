@@ -1,6 +1,7 @@
 # Many packages in few system calls: small ones are gathered in one block, large ones leave from where
 # they are.
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
 )
@@ -28,7 +29,11 @@ cdef class Outbox:
     cdef char* block
 
     def __cinit__(self, packages):
-        self.packages = tuple([p if PyBytes_CheckExact(p) else self._copy(p) for p in packages])
+        cdef list own = list(packages)
+        for i, package in enumerate(own):
+            if not PyBytes_CheckExact(package):
+                own[i] = self._copy(package)
+        self.packages = tuple(own)
         self.block = <char*>malloc(GATHER)
         if self.block == NULL:
             raise MemoryError("no memory to gather packages")
@@ -169,8 +174,11 @@ cdef list recv_batch(Stream stream, Unit* unit, Py_ssize_t n, int64_t deadline):
 
 
 cdef int put_back_packages(Framing parser, int header_size, list packages) except -1:
-    cdef bytes data = b"".join([len(p).to_bytes(header_size, "big") + p for p in packages])
-    return parser.put_back(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    cdef bytearray data = bytearray()
+    for package in packages:
+        data += len(package).to_bytes(header_size, "big")
+        data += package
+    return parser.put_back(PyByteArray_AS_STRING(data), PyByteArray_GET_SIZE(data))
 
 
 @cython.final

@@ -84,7 +84,7 @@ cdef class FreeList:
     cdef int64_t created
     cdef int64_t failed
     cdef int64_t timeouts
-    cdef int64_t[<int>REASONS] closed_for
+    cdef int64_t closed_for[<int>REASONS]
     cdef int64_t wait_total
     cdef int64_t wait_longest
     cdef int64_t use_total

@@ -305,9 +305,12 @@ cdef class LoopWatch(Watch):
 
     cdef list sleepers(self):
         """Everybody who waits, for the socket or for a turn."""
-        cdef list found = [sleeper for sleeper in (self.receiver, self.sender) if sleeper is not None]
+        cdef list found = []
         cdef Turn turn
         cdef Parker parker
+        for sleeper in (self.receiver, self.sender):
+            if sleeper is not None:
+                found.append(sleeper)
         for turn in (self.sending, self.exchanging):
             parker = None if turn.queue is None else turn.queue.first
             while parker is not None:

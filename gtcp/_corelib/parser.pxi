@@ -1,5 +1,6 @@
 # The framing for those who have bytes and no socket: tests and fuzzers.
 cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcpy, memset
 
@@ -25,8 +26,16 @@ cdef class Parser(Framing):
     cdef int header_size
     cdef Py_ssize_t limit
 
-    def feed(self, const unsigned char[::1] data not None):
+    def feed(self, data):
         """Adds bytes as if they had been received."""
+        cdef Py_buffer view     # a typed memoryview would bring all of Cython's own into the module
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self._feed(<const char*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int _feed(self, const char* data, Py_ssize_t size) except -1:
         cdef Unit unit
         cdef Room room
         cdef Py_ssize_t n, done = 0
@@ -34,23 +43,24 @@ cdef class Parser(Framing):
         unit.kind = self.body_kind if self.body != NULL else PKG if self.header_size else EXACT
         unit.header_size = self.header_size
         unit.limit = self.limit
-        while done < data.shape[0]:
+        while done < size:
             if self.body == NULL and self.buf.unread():
                 # Who feeds does not stop at a limit, so the buffer cannot grow towards one.
-                self.buf.reserve(data.shape[0] - done)
+                self.buf.reserve(size - done)
             self.make_room(&unit, &room)
-            n = min(data.shape[0] - done, room.size)
+            n = min(size - done, room.size)
             if n == 0:
                 self.unwind()
                 continue
-            memcpy(room.where, &data[done], n)
+            memcpy(room.where, data + done, n)
             done += n
-            if room.more and done < data.shape[0]:
-                room.more = min(data.shape[0] - done, room.more)
-                memcpy(room.then, &data[done], room.more)
+            if room.more and done < size:
+                room.more = min(size - done, room.more)
+                memcpy(room.then, data + done, room.more)
                 done += room.more
                 n += room.more
             self.fill(&unit, n, &room)
+        return 0
 
     @property
     def buffered(self):

@@ -1,6 +1,7 @@
 # What the Python layer builds its pool on.
 cimport cython
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
 cimport gtcp._corelib.posix as posix
 from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
@@ -155,7 +156,8 @@ cdef class BasePool(Lender):
         cdef int64_t timeouts = self.timeouts
         cdef int64_t wait_total = self.wait_total, wait_longest = self.wait_longest
         cdef int64_t use_total = self.use_total, use_longest = self.use_longest
-        cdef int64_t[<int>REASONS] closed_for = self.closed_for
+        cdef int64_t closed_for[<int>REASONS]
+        memcpy(closed_for, self.closed_for, sizeof(self.closed_for))
         return {
             "idle": idle, "in_use": in_use, "connecting": connecting, "waiting": waiting,
             "max_size": None if self.max_size == PY_SSIZE_T_MAX else self.max_size,

@@ -352,6 +352,7 @@ def wait_any(fds, deadline=None):
 
 cdef list sleep_until_any(dict fds, int64_t deadline):
     cdef int count = len(fds), n, i = 0
+    cdef list ready = []
     cdef posix.pollfd* polls = <posix.pollfd*>malloc(max(1, count) * sizeof(posix.pollfd))
     cdef int64_t wait
     if polls == NULL:
@@ -366,7 +367,10 @@ cdef list sleep_until_any(dict fds, int64_t deadline):
             with nogil:
                 n = posix.poll_many(polls, count, wait)
             if n >= 0:
-                return [polls[i].fd for i in range(count) if polls[i].revents]
+                for i in range(count):
+                    if polls[i].revents:
+                        ready.append(polls[i].fd)
+                return ready
             if n != -posix.EINTR:
                 raise socket_error(n)
             PyErr_CheckSignals()
