@@ -451,9 +451,11 @@ class BasePool:
     has ended by that. `_redial(deadline) -> BaseConn`: a new connection for a lease whose old one is dead.
     `_lifetime() -> float | None`: seconds that a new connection may live.
 
-    `_greet(lease, reused, deadline) -> bool` (greets): whether a lease may begin. `_hold(lease)`, `_let_go(lease)`
-    (holds): it has begun, has ended. `_part(lease) -> bool` (parts): whether its connection may go back.
-    `_mourn(conn, reason)` (mourns): a connection has been closed.
+    `_greet(lease, reused, deadline) -> bool` (greets): whether a lease may begin. `_part(lease) -> bool` (parts):
+    whether its connection may go back. `_mourn(conn, reason)` (mourns): a connection has been closed.
+
+    `_hold(lease)` (if there is a `held`): a lease has begun. What it puts into that dict under the lease's id goes when
+    the lease ends.
 
     `_watch()`: makes sure that somebody attends the alarm. `_forked()`: this is a child.
     """
@@ -488,14 +490,14 @@ class BasePool:
         renews: bool,
         one_way: bool,
         greets: bool,
-        holds: bool,
         parts: bool,
         mourns: bool,
+        held: dict[int, Any] | None,
     ) -> None:
         """Options that have been checked; None for no limit. The pool is open from now on."""
 
-    def _reserve(self) -> Claim | None:
-        """The right to a dial that nobody waits for; None when limits or the address forbid it."""
+    def _begin_apart(self, bring: Callable[[Claim], object]) -> Claim | None:
+        """Begins a dial that nobody waits for, by `bring`; None when limits or the address forbid it."""
 
     def _pass_on(self, claim: Claim, doing: object) -> None:
         """The dial of a claim goes on in another thread; `str(doing)` tells how far it is."""
@@ -512,8 +514,11 @@ class BasePool:
     def _call_in(self, seconds_: float) -> None:
         """Has the pool looked after in so many seconds."""
 
-    def _next_try(self) -> float:
-        """Seconds until the address may be dialled again."""
+    def _next_try(self) -> float | None:
+        """Seconds until the address may be dialled again; None when the limits forbid it."""
+
+    def _note_dial(self, trouble: str | None) -> None:
+        """A dial for a lease that has a place already has ended; `trouble` as for `_fail`, None for success."""
 
     def _reap(self) -> None:
         """Closes what is idle for too long, tells hooks what they have not heard, and sets the alarm."""

@@ -66,8 +66,9 @@ class Pool(_core.BasePool):
     as for Conn; `dial(address, seconds)` instead of it, answering a connected socket or Conn.
 
     Hooks: `on_connect(conn)` sets a new connection up and may talk; its failure closes the connection and reaches the
-    caller. `on_acquire(conn)`; its failure ends the lease and reaches the caller. `on_release(conn)` when a lease ends
-    and its connection is fit to go back; it may talk, its failure is logged and closes the connection.
+    caller. `on_acquire(conn)` may talk; its failure ends the lease and reaches the caller. `on_release(conn)` when a
+    lease ends and its connection is fit to go back; it may talk, within `check_timeout` seconds; its failure is logged
+    and closes the connection.
     `on_close(conn, reason)` after a connection was closed; its failure is logged. `dial` and `on_connect` run in a
     thread of the pool.
     """
@@ -109,7 +110,7 @@ class Pool(_core.BasePool):
         self._check = check if callable(check) else None
         self._watchlist = None if leak_threshold is None else Watchlist(self.addr, leak_threshold)
         # Dials for min_idle: under way, failures in a row, not before.
-        self._filling = 0
+        self._filling: set[_core.Claim] = set()
         self._fill_failures = 0
         self._fill_after = 0.0
         # For the shared pools: made by PoolConn, not by get_pool; strings it is known by; how it is forgotten.
@@ -131,13 +132,12 @@ class Pool(_core.BasePool):
             renews=reconnect,
             one_way=one_way,
             greets=self._check is not None or on_acquire is not None,
-            holds=leak_threshold is not None,
             parts=on_release is not None,
             mourns=on_close is not None,
+            held=None if self._watchlist is None else self._watchlist.held,
         )
         _reaper.enlist(self)
-        if min_idle:
-            self._call_in(0.0)
+        self._call_if_needed()
 
     if TYPE_CHECKING:
 
@@ -177,14 +177,13 @@ class Pool(_core.BasePool):
         """
         check_count("n", n, 0)
         deadline = _core.to_deadline(self._options["timeout"] if timeout is _UNSET else timeout)
+        if (max_idle := self._options["max_idle"]) is not None:
+            n = min(n, max_idle)
         missing = n - self.stats().idle
         while missing > 0:
-            claims = [claim for _ in range(min(missing, _PARALLEL)) if (claim := self._reserve()) is not None]
+            claims = [claim for _ in range(min(missing, _PARALLEL)) if (claim := self._begin_apart(self._bring_apart))]
             if not claims and not self._wait_for_gate(deadline):
                 return
-            until = self._dial_deadline(deadline)
-            for claim in claims:
-                self._submit(partial(self._bring, claim, self._connector.attempt(), until))
             for error in [self._outcome(claim, deadline) for claim in claims]:
                 if error is not None:
                     raise error
@@ -192,13 +191,15 @@ class Pool(_core.BasePool):
 
     def _wait_for_gate(self, deadline: float | None) -> bool:
         """No place for a dial: False when that is the pool's limit, else waits until the address may be tried again."""
-        pause = self._next_try()
         if self.closed:
             raise PoolClosed("the pool is closed")
-        if pause and (left := _core.remaining(deadline)) is not None and left < pause:
+        pause = self._next_try()
+        if pause is None:
+            return False
+        if (left := _core.remaining(deadline)) is not None and left < pause:
             raise self._too_slow(f"waiting to dial {self.addr} again")
         _core.sleep(pause)
-        return pause > 0
+        return True
 
     def close(self, timeout: float | None = _UNSET) -> int:
         """Closes the idle connections now and those on loan when they come back. Idempotent, from any thread.
@@ -276,9 +277,21 @@ class Pool(_core.BasePool):
         except BaseException as error:  # noqa: BLE001 (it reaches the one who began the dial)
             self._fail(claim, error, self._trouble(error, time.monotonic() - began))
 
+    def _bring_apart(self, claim: _core.Claim) -> None:
+        """Begins a dial that no caller drives."""
+        self._submit(partial(self._bring, claim, self._connector.attempt(), self._dial_deadline(None)))
+
     def _redial(self, deadline: float | None) -> Conn:
         """A new connection for a lease whose old one is dead."""
-        return self._open(self._connector.attempt(), self._dial_deadline(deadline))
+        began = time.monotonic()
+        try:
+            conn = self._open(self._connector.attempt(), self._dial_deadline(deadline))
+        except Exception as error:
+            if (trouble := self._trouble(error, time.monotonic() - began)) is not None:
+                self._note_dial(trouble)
+            raise
+        self._note_dial(None)
+        return conn
 
     def _open(self, attempt: Attempt, until: float | None) -> Conn:
         conn = self._connector.open(attempt, until, lambda: not self.closed)
@@ -300,7 +313,10 @@ class Pool(_core.BasePool):
             return None
         if isinstance(error, Timeout) and lasted < min(_TELLING, self._options["connect_timeout"] or _TELLING):
             return None
-        return f"{type(error).__name__}: {error}"
+        try:
+            return f"{type(error).__name__}: {error}"
+        except Exception:  # noqa: BLE001 (the words of a user's exception)
+            return type(error).__name__
 
     def _lifetime(self) -> float | None:
         """Seconds that a new connection may live; the jitter keeps those of one burst from ending together."""
@@ -316,6 +332,7 @@ class Pool(_core.BasePool):
         if reused and self._check is not None and not self._passes(self._check, lease, deadline):
             return False
         if (on_acquire := self._options["on_acquire"]) is not None:
+            lease.set_deadline(deadline)
             on_acquire(lease)
         return True
 
@@ -329,6 +346,7 @@ class Pool(_core.BasePool):
 
     def _part(self, lease: PoolConn) -> bool:
         """A lease ends and its connection is fit to go back: False when the hook fails."""
+        lease.set_deadline(_core.to_deadline(self._options["check_timeout"]))
         try:
             self._options["on_release"](lease)
         except Exception:
@@ -349,11 +367,6 @@ class Pool(_core.BasePool):
             self._watchlist.add(lease)
             self._call_in(self._watchlist.threshold)
 
-    def _let_go(self, lease: PoolConn) -> None:
-        """It has ended."""
-        if self._watchlist is not None:
-            self._watchlist.remove(lease)
-
     # -- looking after, for the reaper and the core
 
     def _watch(self) -> None:
@@ -368,33 +381,36 @@ class Pool(_core.BasePool):
 
     def _fill(self) -> None:
         """Dials until min_idle connections are idle; after failures with longer and longer pauses."""
-        missing = self._options["min_idle"] - self.stats().idle - self._filling
+        missing = self._options["min_idle"] - self.stats().idle - len(self._filling)
         pause = self._fill_after - time.monotonic()
         if missing > 0 and pause > 0:
             self._call_in(pause)
             return
         for _ in range(missing):
-            claim = self._reserve()
-            if claim is None:
-                if next_try := self._next_try():
+            if self._begin_apart(self._bring_idle) is None:
+                if (next_try := self._next_try()) is not None:
                     self._call_in(next_try)
                 return
-            self._filling += 1
-            try:
-                workers.submit(partial(self._add_idle, claim))
-            except RuntimeError as error:
-                self._filling -= 1
-                self._fail(claim, error, None)
-                return
+
+    def _bring_idle(self, claim: _core.Claim) -> None:
+        self._filling.add(claim)
+        try:
+            workers.submit(partial(self._add_idle, claim))
+        except BaseException:
+            self._filling.discard(claim)
+            raise
 
     def _add_idle(self, claim: _core.Claim) -> None:
         try:
             self._bring(claim, self._connector.attempt(), self._dial_deadline(None))
         finally:
-            self._filling -= 1
-        if self._outcome(claim, 0.0) is None:
+            self._filling.discard(claim)
+        error = self._outcome(claim, 0.0)
+        if error is None:
             self._fill_failures = 0
             return
+        if self._fill_failures == 0 and not self.closed:
+            logger.warning("cannot keep %d connections to %s ready: %r", self._options["min_idle"], self.addr, error)
         pause = min(_FILL_PAUSE * 2 ** min(self._fill_failures, 10), _FILL_PAUSE_LAST) * (1.0 - random.random() / 2)
         self._fill_failures += 1
         self._fill_after = time.monotonic() + pause
@@ -403,8 +419,13 @@ class Pool(_core.BasePool):
     def _forked(self) -> None:
         if self._watchlist is not None:
             self._watchlist.forget()
-        self._filling = 0
-        if self._options["min_idle"] and not self.closed:
+        self._filling = set()
+        if not self.closed:
+            self._call_if_needed()
+
+    def _call_if_needed(self) -> None:
+        """Some pools are looked after from their beginning: to dial, or because a finalizer may have news for hooks."""
+        if self._options["min_idle"] or self._options["on_close"] is not None:
             self._call_in(0.0)
 
 

@@ -60,6 +60,7 @@ def _get(address: Address, options: dict[str, Any]) -> Pool:
 def _forget(key: Key, pool: Pool) -> None:
     if _shared.get(key) is pool:
         del _shared[key]
+        _unused.pop(key, None)
     for spelling in pool._spellings:
         _core.directory.forget(spelling, pool)
 
@@ -86,7 +87,6 @@ def _forget_unused() -> None:
         if known != acquired:
             _unused[key] = acquired, now
         elif now - since >= _FORGOTTEN_AFTER:
-            del _unused[key]
             _forget(key, pool)
 
 

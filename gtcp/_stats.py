@@ -12,9 +12,10 @@ class PoolStats:
     Now: connections that are `idle`, `in_use` and `connecting`, callers that are `waiting` without a dial of their own,
     the limit `max_size` (None: no limit).
 
-    Since the pool was made: leases (`acquired`, of them `reused` connections), dials that succeeded (`created`) and
-    `failed`, callers that got PoolTimeout (`timeouts`), connections `closed` by reason. `wait_total`, `wait_longest`:
-    what callers waited that found no idle connection; `use_total` and `use_longest`: how long leases lasted.
+    Since the pool was made: leases (`acquired`, `reused` of them with a connection that had been lent or idle before),
+    dials that succeeded (`created`) and `failed`, callers that got PoolTimeout (`timeouts`), connections `closed` by
+    reason. `wait_total`, `wait_longest`: what callers waited that found no idle connection; `use_total` and
+    `use_longest`: how long leases lasted.
 
     `idle + in_use == created - sum(closed.values())` at any moment.
     """

@@ -43,7 +43,8 @@ class Watchlist:
     def __init__(self, addr: Address, threshold: float) -> None:
         self.addr = addr
         self.threshold = threshold
-        self._held: dict[int, Held] = {}
+        self.held: dict[int, Held] = {}
+        """By the id of the lease. The core takes out what has ended."""
 
     def add(self, lease: PoolConn) -> None:
         """A lease begins, taken by the caller of the caller."""
@@ -52,23 +53,19 @@ class Watchlist:
         while frame is not None and len(stack) < _DEPTH:
             stack.append((frame.f_code, frame.f_lineno))
             frame = frame.f_back
-        self._held[id(lease)] = Held(time.monotonic(), threading.current_thread().name, stack)
-
-    def remove(self, lease: PoolConn) -> None:
-        """It ends."""
-        self._held.pop(id(lease), None)
+        self.held[id(lease)] = Held(time.monotonic(), threading.current_thread().name, stack)
 
     def forget(self) -> None:
         """In a child: the leases are the parent's."""
-        self._held.clear()
+        self.held.clear()
 
     def report(self) -> float | None:
         """Reports what is due; answers in how many seconds the next may be, None if nothing is held."""
-        for key, held in list(self._held.items()):
+        for key, held in list(self.held.items()):
             age = time.monotonic() - held.since
             if age < self.threshold:
                 return self.threshold - age  # the others are younger
-            if self._held.pop(key, None) is held:
+            if self.held.pop(key, None) is held:
                 logger.warning(
                     "a connection to %s has been on loan for %.3g s; thread %s took it here:\n%s",
                     self.addr,

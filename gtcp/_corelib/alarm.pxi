@@ -23,7 +23,7 @@ cdef class Alarm:
     cdef bint advance(self, int64_t moment) except -1:
         """Sets the alarm unless it is set to an earlier moment. False when nobody is there to hear it."""
         if self.sleeper_generation != <long>posix.generation:
-            self.at = moment
+            self.at = min(self.at, moment)
             return False
         if moment < self.at:
             self.at = moment

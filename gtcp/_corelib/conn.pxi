@@ -229,7 +229,9 @@ cdef class BaseConn:
             raise RuntimeError(f"this {type(self).__name__} has been opened already")
 
     def __del__(self):
-        if self.stream is not None and not self.stream.closed and self.stream.generation == posix.generation:
+        # A lease has a place in its pool until it ends, also when its connection is closed already.
+        if self.stream is not None and self.stream.generation == posix.generation \
+                and (self.home is not None or not self.stream.closed):
             self._dropped()
 
     def __reduce__(self):

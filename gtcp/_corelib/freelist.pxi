@@ -164,14 +164,13 @@ cdef class FreeList:
         self.waiting.push(claim)
         return True
 
-    cdef int rejoin(self, Claim claim) except -1:
-        """Puts a claim that got a connection unfit for use back to its place."""
+    cdef int rejoin(self, Claim claim) noexcept:
+        """Puts a claim that got a connection unfit for use back to its place, if the pool still serves anybody."""
         claim.gift = None
-        if self.closed:
-            raise_pool_closed()
-        if claim.queue is not None:
-            claim.queue.remove(claim)
-        self.waiting.push_front(claim)
+        if not self.closed:
+            if claim.queue is not None:
+                claim.queue.remove(claim)
+            self.waiting.push_front(claim)
         return 0
 
     cdef inline bint is_full(self) noexcept:
@@ -313,6 +312,8 @@ cdef class FreeList:
         """A loan ends with a healthy connection: to the first in the queue, or to the idle ones."""
         cdef Claim claim
         cdef Reason reason = self.unkept(stream, now)
+        if stream.generation != posix.generation:
+            return stream.close()       # the parent's: let go, and in no book of this process
         if reason != REASONS:
             return self.retire(stream, reason)
         stream.idle_since = now
@@ -325,6 +326,7 @@ cdef class FreeList:
             self.nudge()
             return claim.parker.unpark()
         self.lent.remove(stream)
+        stream.rested = True
         self.idle.push(stream)
         return 0
 
@@ -336,13 +338,18 @@ cdef class FreeList:
             return LIFETIME
         if stream.uses >= self.max_uses:
             return USES
-        if self.waiting.size == 0 and (self.idle.size >= self.max_idle or self.ttl == 0) \
-                or self.idle.size + self.lent.size + self.connecting > self.max_size:
+        if self.idle.size + self.lent.size + self.connecting > self.max_size:
             return FULL
-        return REASONS
+        if self.waiting.size:
+            return REASONS
+        if self.ttl == 0:
+            return TTL
+        return FULL if self.idle.size >= self.max_idle else REASONS
 
     cdef int retire(self, Stream stream, Reason reason) except -1:
         """A connection on loan is closed; its place becomes free."""
+        if stream.generation != posix.generation:
+            return stream.close()       # the parent's: let go, and in no book of this process
         self.lent.remove(stream)
         self.closed_for[<int>reason] += 1
         self.nudge()

@@ -29,11 +29,11 @@ cdef class Lender(FreeList):
     cdef type conn_type
     cdef bint one_way               # a lease may end without a reply to its last send
     cdef int64_t timeout            # of acquire, in nanoseconds
-    # Whether the layer above wants to be asked and told: `_greet`, `_hold` and `_let_go`, `_part`, `_mourn`.
+    # Whether the layer above wants to be asked and told: `_greet`, `_part`, `_mourn`.
     cdef bint greets
-    cdef bint holds
     cdef bint parts
     cdef bint mourns
+    cdef dict held                  # what `_hold` notes of each lease, by id; None when nobody watches them
     cdef set seekers                # who() waits for a connection or dials one
     cdef list unmourned             # (stream, reason) of leases that a finalizer ended: nothing foreign runs there
     cdef int64_t tended_until       # a pool below min_idle need not be looked after before this moment
@@ -60,11 +60,12 @@ cdef class Lender(FreeList):
                 now = posix.now()
             self.fill(lease, stream, now)
             if not self.greets or self.greet(lease, stream, deadline):
-                if self.holds:
-                    self._hold(lease)
-                return 0
+                return self.note_lease(lease, now)
             attempt += 1
-            if not pause_within(min(CHECK_PAUSE << min(attempt, 8), CHECK_PAUSE_LAST), deadline):
+            now = posix.now()
+            # A new connection that is no good will be followed by others like it, an old one may be the last.
+            if now >= deadline or not lease.reused and not pause_within(
+                    min(CHECK_PAUSE << min(attempt, 8), CHECK_PAUSE_LAST), deadline):
                 self.timeouts += 1
                 raise self.timed_out(f"no connection passed the check in time, {attempt} did not")
             now = posix.now()
@@ -73,14 +74,30 @@ cdef class Lender(FreeList):
         """Makes the handle one for this connection, which is on loan."""
         lease.home = self
         lease.stream = stream
-        lease.reused = stream.uses > 0
+        lease.reused = stream.uses > 0 or stream.rested
         lease.lent_at = now
         stream.uses += 1
         self.acquired += 1
         self.reused += lease.reused
-        if self.idle.size < self.min_idle and now >= self.tended_until:
-            self.tended_until = now + 10 * posix.MILLISECOND
-            self.call_at(now)
+        return 0
+
+    cdef int note_lease(self, BaseConn lease, int64_t now) except -1:
+        """Tells who watches over leases and idle connections. If that fails, the lease ends."""
+        if self.held is None and self.idle.size >= self.min_idle:
+            return 0
+        try:
+            if self.held is not None:
+                self._hold(lease)
+            if self.idle.size < self.min_idle:
+                # At once, but in a burst of leases not for each of them.
+                if now >= self.tended_until:
+                    self.tended_until = now + 10 * posix.MILLISECOND
+                    self.call_at(now)
+                else:
+                    self.call_at(self.tended_until)
+        except:
+            self.take_back(lease, False)    # a signal's exception
+            raise
         return 0
 
     cdef bint greet(self, BaseConn lease, Stream stream, int64_t deadline) except -1:
@@ -182,6 +199,8 @@ cdef class Lender(FreeList):
         claim.gift = None
         if error is None:
             raise_pool_closed()
+        if isinstance(error, PoolTimeout):
+            self.timeouts += 1
         if claim.shared:
             try:
                 error = copy(error)
@@ -209,13 +228,9 @@ cdef class Lender(FreeList):
         if stale is None:
             raise_closed()
         stale.close()
-        try:
-            stream = self.take_stream(self._redial(seconds_of(deadline)))
-        except:
-            self.failed += 1
-            raise
-        if lease.stream is not stale:   # another thread has ended the lease meanwhile
-            stream.close()
+        stream = self.redial(deadline)
+        if lease.stream is not stale or stale.generation != posix.generation:
+            stream.close()              # another thread has ended the lease meanwhile, or it is the parent's
             raise_closed()
         self.lent.remove(stale)
         self.lent.push(stream)
@@ -225,6 +240,20 @@ cdef class Lender(FreeList):
         stream.gathered, stream.gathering = stale.gathered, stale.gathering
         lease.stream = stream
         return self.bury(stale, PEER)
+
+    cdef Stream redial(self, int64_t deadline):
+        """A connection for a lease that has a place already."""
+        cdef BaseConn conn
+        try:
+            conn = <BaseConn>self._redial(seconds_of(deadline))
+        except:
+            self.failed += 1
+            raise
+        try:
+            return self.take_stream(conn)
+        except:
+            conn._end(True)
+            raise
 
     cdef Stream take_stream(self, BaseConn conn):
         """The connection of a handle that a dial made, with the end of its life stamped on it."""
@@ -245,11 +274,14 @@ cdef class Lender(FreeList):
         cdef Stream stream = lease.stream
         cdef int64_t now, moment
         cdef Reason reason
+        if stream is None:
+            return 0                    # another thread has ended it meanwhile
         if stream.generation != posix.generation:
             lease.stream = None
             return stream.close()       # the parent's: let go, and in no book of this process
-        if lease.parting:
-            return 0                    # called by the hook, or by another thread meanwhile
+        if lease.parting:               # called by the hook, or by another thread meanwhile
+            lease.failed = lease.failed or discard
+            return 0
         if stream.tls is not None and self.holds_plaintext(lease, stream):
             lease.failed = True
         if lease.stream is not stream:
@@ -257,11 +289,8 @@ cdef class Lender(FreeList):
         reason = DISCARDED if discard else self.verdict(lease, stream)
         if self.parts and reason == REASONS:
             reason = self.part(lease, stream)
-        lease.stream = None
-        if self.holds:
-            self._let_go(lease)
         now = posix.now()
-        self.note_use(now - lease.lent_at)
+        self.end_lease(lease, now)
         if reason != REASONS:
             return self.retire(stream, reason)
         self.give_back(stream, now)
@@ -277,17 +306,23 @@ cdef class Lender(FreeList):
     cdef Reason part(self, BaseConn lease, Stream stream) except *:
         """The verdict after the hook has seen the lease."""
         lease.parting = True
+        lease.answered = True           # a connection that turns out to be dead is not replaced
         try:
             return self.verdict(lease, stream) if self._part(lease) else ERROR
-        except:
-            lease.stream = None
-            self.note_use(posix.now() - lease.lent_at)
+        except:                         # a signal's exception
+            self.end_lease(lease, posix.now())
             self.retire(stream, ERROR)
             raise
 
-    cdef inline void note_use(self, int64_t used) noexcept:
+    cdef int end_lease(self, BaseConn lease, int64_t now) except -1:
+        """The handle has no connection any more."""
+        cdef int64_t used = now - lease.lent_at
+        if self.held is not None:
+            self.held.pop(<size_t><void*>lease, None)
+        lease.stream = None
         self.use_total += used
         self.use_longest = max(self.use_longest, used)
+        return 0
 
     cdef Reason verdict(self, BaseConn lease, Stream stream) noexcept:
         """Why a connection must not serve another lease; REASONS when it may."""
@@ -309,10 +344,7 @@ cdef class Lender(FreeList):
         """Ends a lease that was dropped without being closed. Runs in finalizers, so nothing foreign is called."""
         cdef BaseConn lease = <BaseConn>lease_
         cdef Stream stream = lease.stream
-        lease.stream = None
-        if self.holds:
-            self._let_go(lease)
-        self.note_use(posix.now() - lease.lent_at)
+        self.end_lease(lease, posix.now())
         self.lent.remove(stream)
         self.closed_for[<int>LEAKED] += 1
         self.nudge()

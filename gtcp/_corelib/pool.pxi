@@ -29,8 +29,8 @@ cdef class BasePool(Lender):
     # -- for the layer above
 
     def _configure(self, *, type lease_type, type conn_type, max_size, max_idle, min_idle, max_waiting, max_uses, ttl,
-                   timeout, bint fifo, bint look, bint renews, bint one_way, bint greets, bint holds,
-                   bint parts, bint mourns):
+                   timeout, bint fifo, bint look, bint renews, bint one_way, bint greets, bint parts, bint mourns,
+                   dict held):
         """Options that have been checked; None for no limit, seconds for times."""
         self.lease_type = lease_type
         self.conn_type = conn_type
@@ -46,19 +46,24 @@ cdef class BasePool(Lender):
         self.renews = renews
         self.one_way = one_way
         self.greets = greets
-        self.holds = holds
         self.parts = parts
         self.mourns = mourns
+        self.held = held
         self.closed = False
 
-    def _reserve(self):
-        """The right to a dial that nobody waits for, or None when limits or the address forbid it."""
+    def _begin_apart(self, bring):
+        """Begins a dial that nobody waits for, by `bring(claim)`; None when limits or the address forbid it."""
         cdef Claim claim = Claim()
         claim.parker = new_parker()
         if self.closed or not self.allow(claim):
             return None
         claim.dial = DIAL_ELSEWHERE
         self.orphans.push(claim)
+        try:
+            bring(claim)
+        except:
+            self.fail(claim, None, None)
+            raise
         return claim
 
     def _pass_on(self, Claim claim not None, doing):
@@ -89,8 +94,15 @@ cdef class BasePool(Lender):
         self.call_at(posix.now() + nanoseconds(seconds_, "seconds"))
 
     def _next_try(self):
-        """Seconds until the address may be dialled again."""
-        return max(0, self.gate.next_moment() - posix.now()) / 1e9
+        """Seconds until the address may be dialled again; None when the limits forbid it."""
+        return None if self.is_full() else max(0, self.gate.next_moment() - posix.now()) / 1e9
+
+    def _note_dial(self, trouble):
+        """Tells how a dial for a lease that has a place already went: what is wrong with the address, or None."""
+        if trouble is None:
+            self.gate.succeeded()
+        else:
+            self.gate.failed(trouble)
 
     def _reap(self):
         """Closes what is idle for too long and tells hooks what they have not heard; sets the alarm."""

@@ -31,6 +31,7 @@ cdef class Stream(Transport):
     cdef int64_t idle_since
     cdef int64_t expires_at
     cdef int64_t uses
+    cdef bint rested                # has been idle in the pool
 
     # What the address layer knows: two tuples or strings of the socket module, or None.
     cdef object local

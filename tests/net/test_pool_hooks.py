@@ -1,0 +1,422 @@
+"""What a user's functions may do to a pool: anything but harm (E5, E6, E8)."""
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import gtcp
+from net.ends import Host, MakePool, Serve
+from net.handlers import address_of, echo_packages
+from support.calls import Call
+from support.peers import closed_address, frame, read_frame, reset
+from support.timing import LONG, SHORT, eventually, quick, takes
+
+
+class Nasty(Exception):
+    """Not even its words can be had."""
+
+    def __str__(self) -> str:
+        raise LookupError
+
+    __repr__ = __str__
+
+
+class Recorder:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def __call__(self, conn: gtcp.Conn, reason: str) -> None:
+        assert conn.closed
+        self.notes.append(reason)
+
+
+def balanced(pool: gtcp.Pool) -> bool:
+    """The books of a pool that nobody uses."""
+    stats = pool.stats()
+    assert (stats.in_use, stats.connecting, stats.waiting) == (0, 0, 0)
+    return stats.idle == stats.created - sum(stats.closed.values())
+
+
+# -- on_connect, dial
+
+
+def test_on_connect_sets_a_session_up_once(serve: Serve, make_pool: MakePool) -> None:
+    def greet(conn: gtcp.Conn) -> None:
+        assert type(conn) is gtcp.Conn
+        assert conn.send_recv_pkg(b"hello", timeout=LONG) == b"hello"
+
+    pool = make_pool(address_of(serve(echo_packages)), on_connect=greet)
+    for _ in range(3):
+        with pool.acquire() as lease:
+            assert lease.send_recv_pkg(b"question", timeout=LONG) == b"question"
+    assert (pool.stats().created, pool.stats().reused) == (1, 2)
+
+
+@pytest.mark.parametrize("error", [LookupError, gtcp.Timeout, Nasty, SystemExit], ids=lambda error: error.__name__)
+def test_a_failure_of_on_connect_reaches_the_caller(
+    host: Host, make_pool: MakePool, error: type[BaseException]
+) -> None:
+    def fail(conn: gtcp.Conn) -> None:
+        raise error
+
+    pool = make_pool(host.address, on_connect=fail, max_size=1)
+    for _ in range(2):
+        with quick(), pytest.raises(error):
+            pool.acquire(LONG)
+        assert host.accept().recv(1) == b""
+    assert (pool.stats().failed, pool.stats().created) == (2, 0)
+    assert balanced(pool)
+
+
+def test_on_connect_has_the_time_of_the_dial(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, on_connect=lambda conn: conn.recv(1), connect_timeout=SHORT)
+    with takes(SHORT), pytest.raises(gtcp.Timeout):
+        pool.acquire(LONG)
+    assert balanced(pool)
+
+
+@pytest.mark.parametrize("left", ["closed", "half a package"])
+def test_a_dial_that_leaves_nothing_fit_for_use(host: Host, make_pool: MakePool, left: str) -> None:
+    def dial(address: gtcp.Address, seconds: float | None) -> gtcp.Conn:
+        conn = gtcp.Conn(address, seconds)
+        if left == "closed":
+            conn.close()
+        else:
+            host.accept().sendall(b"\0")
+            with pytest.raises(gtcp.Timeout):
+                conn.recv_pkg(timeout=SHORT)
+            conn.abort()
+        return conn
+
+    pool = make_pool(host.address, dial=dial)
+    with pytest.raises(gtcp.BrokenError):
+        pool.acquire(LONG)
+    assert balanced(pool)
+
+
+@pytest.mark.parametrize("kind", [socket.socket, gtcp.Conn])
+def test_the_users_dial(host: Host, make_pool: MakePool, kind: type) -> None:
+    asked = []
+
+    def dial(address: gtcp.Address, seconds: float | None) -> Any:
+        asked.append((str(address), seconds))
+        return gtcp.dial(address, seconds) if kind is socket.socket else gtcp.Conn(address, seconds)
+
+    pool = make_pool(host.address, dial=dial, connect_timeout=5)
+    with pool.acquire(LONG) as lease:
+        host.accept().sendall(b"x")
+        assert lease.recv(1, timeout=LONG) == b"x"
+    assert [address for address, _ in asked] == [host.address]
+    assert 4 < asked[0][1] <= 5
+
+
+def test_E10_a_dial_cannot_bring_another_pools_lease(host: Host, make_pool: MakePool) -> None:
+    other = make_pool(host.address)
+    pool = make_pool(host.address, dial=lambda address, seconds: other.acquire())
+    with pytest.raises(ValueError, match="another pool"):
+        pool.acquire(LONG)
+    assert other.stats().idle == 1
+    assert balanced(pool)
+
+
+def test_a_dial_that_answers_something_else(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, dial=lambda address, seconds: "socket")
+    with pytest.raises(TypeError, match="dial must answer"):
+        pool.acquire(LONG)
+    assert balanced(pool)
+
+
+# -- check
+
+
+def test_E25_a_check_that_talks(serve: Serve, make_pool: MakePool) -> None:
+    asked = []
+
+    def ping(lease: gtcp.PoolConn) -> None:
+        asked.append(lease.local_addr().port)
+        assert lease.send_recv_pkg(b"ping") == b"ping"
+
+    pool = make_pool(address_of(serve(echo_packages)), check=ping)
+    for _ in range(3):
+        with pool.acquire() as lease:
+            assert lease.send_recv_pkg(b"question", timeout=LONG) == b"question"
+    assert len(asked) == 2  # a connection that was made for the lease needs none
+    assert balanced(pool)
+
+
+@pytest.mark.parametrize("bad", [lambda lease: False, lambda lease: 1 / 0, lambda lease: lease.discard()])
+def test_E1_those_that_fail_the_check_are_passed_over(
+    host: Host, make_pool: MakePool, bad: Callable[[gtcp.PoolConn], object]
+) -> None:
+    """At once, however many they are: no pause between them."""
+    pool = make_pool(host.address, check=bad)
+    leases = [pool.acquire() for _ in range(20)]
+    for lease in leases:
+        lease.close()
+    with quick():
+        pool.acquire(LONG).close()
+    assert pool.stats().created == 21
+    assert (pool.stats().acquired, pool.stats().idle) == (21, 1)
+    assert balanced(pool)
+
+
+def test_a_connection_that_was_dialled_ahead_is_checked_too(host: Host, make_pool: MakePool) -> None:
+    asked = []
+    pool = make_pool(host.address, check=lambda lease: asked.append(lease) is None)
+    pool.prefill(1)
+    pool.acquire().close()
+    assert len(asked) == 1
+    assert pool.stats().reused == 1
+
+
+def test_E25_the_check_of_a_connection_whose_peer_vanished_ends_in_time(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, check=lambda lease: lease.send_recv_pkg(b"ping"), check_timeout=SHORT)
+    pool.acquire().close()
+    far = host.accept()
+    with takes(SHORT), pool.acquire(LONG):
+        assert read_frame(far) == b"ping"
+        host.accept()
+    assert pool.stats().closed["check"] == 1
+    assert balanced(pool)
+
+
+def test_a_check_never_outlives_the_wait(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, check=lambda lease: lease.send_recv_pkg(b"ping"))
+    leases = [pool.acquire() for _ in range(3)]
+    for lease in leases:
+        lease.close()
+    with takes(SHORT), pytest.raises(gtcp.PoolTimeout, match="passed the check"):
+        pool.acquire(SHORT)
+    assert pool.stats().idle == 2  # the time was up before they were asked
+    assert balanced(pool)
+
+
+def test_a_check_that_leaves_a_reply_behind_does_not_pass(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, check=lambda lease: lease.send_pkg(b"ping"))
+    for _ in range(2):
+        with pool.acquire():
+            pass
+    assert pool.stats().closed["check"] == 1
+
+
+# -- on_acquire, on_release
+
+
+@pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
+def test_a_failure_of_on_acquire_reaches_the_caller(
+    host: Host, make_pool: MakePool, error: type[BaseException]
+) -> None:
+    def fail(lease: gtcp.PoolConn) -> None:
+        raise error
+
+    pool = make_pool(host.address, on_acquire=fail, max_size=1)
+    for _ in range(2):
+        with pytest.raises(error):
+            pool.acquire(LONG)
+    assert (pool.stats().acquired, pool.stats().closed["error"]) == (0, 2)
+    assert balanced(pool)
+
+
+def test_on_acquire_talks_within_the_callers_time(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, on_acquire=lambda lease: lease.recv(1))
+    with takes(SHORT), pytest.raises(gtcp.Timeout):
+        pool.acquire(SHORT)
+    assert balanced(pool)
+
+
+def test_the_time_of_the_hook_is_not_the_leases(serve: Serve, make_pool: MakePool) -> None:
+    pool = make_pool(address_of(serve(echo_packages)), on_acquire=lambda lease: lease.send_recv_pkg(b"reset") and None)
+    for _ in range(2):
+        with pool.acquire(SHORT) as lease:
+            with pytest.raises(gtcp.Timeout):
+                lease.recv_pkg(timeout=1.2 * SHORT)
+            assert lease.send_recv_pkg(b"question") == b"question"
+
+
+@pytest.mark.parametrize("end", ["close", "discard"])
+def test_E8_on_acquire_may_end_the_lease(host: Host, make_pool: MakePool, end: str) -> None:
+    """Then there is nothing to lend; the caller's time bounds the attempts."""
+    pool = make_pool(host.address, on_acquire=lambda lease: getattr(lease, end)())
+    with takes(SHORT / 2, SHORT), pytest.raises(gtcp.PoolTimeout):
+        pool.acquire(SHORT)
+    assert pool.stats().acquired == 0
+    assert balanced(pool)
+
+
+def test_on_release_may_talk(serve: Serve, make_pool: MakePool) -> None:
+    pool = make_pool(address_of(serve(echo_packages)), on_release=lambda lease: lease.send_recv_pkg(b"reset"))
+    for _ in range(3):
+        with pool.acquire() as lease:
+            assert lease.send_recv_pkg(b"question", timeout=LONG) == b"question"
+            lease.set_deadline(0)  # the borrower's time is not the hook's
+    assert pool.stats().created == 1
+    assert balanced(pool)
+
+
+def test_on_release_ends_in_time(host: Host, make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
+    pool = make_pool(host.address, on_release=lambda lease: lease.recv(1), check_timeout=SHORT)
+    lease = pool.acquire()
+    with takes(SHORT):
+        lease.close()
+    assert pool.stats().closed["error"] == 1
+    assert "on_release" in caplog.text
+
+
+@pytest.mark.parametrize("error", [LookupError, Nasty])
+def test_a_failure_of_on_release_is_logged(
+    host: Host, make_pool: MakePool, caplog: pytest.LogCaptureFixture, error: type[Exception]
+) -> None:
+    def fail(lease: gtcp.PoolConn) -> None:
+        raise error
+
+    pool = make_pool(host.address, on_release=fail, max_size=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging, "raiseExceptions", False)
+        for _ in range(2):
+            pool.acquire(LONG).close()
+    assert [record.message for record in caplog.records] == [f"on_release of the pool of {host.address} failed"] * 2
+    assert pool.stats().closed["error"] == 2
+    assert balanced(pool)
+
+
+def test_E6_an_interrupted_on_release_gives_the_place_back(host: Host, make_pool: MakePool) -> None:
+    def fail(lease: gtcp.PoolConn) -> None:
+        raise KeyboardInterrupt
+
+    pool = make_pool(host.address, on_release=fail, max_size=1, leak_threshold=LONG)
+    for _ in range(2):
+        lease = pool.acquire(LONG)
+        with pytest.raises(KeyboardInterrupt):
+            lease.close()
+        assert lease.closed
+    assert balanced(pool)
+    assert pool._watchlist is not None
+    assert not pool._watchlist.held
+
+
+@pytest.mark.parametrize("kill", [reset, socket.socket.close], ids=["reset", "close"])
+def test_E1_a_connection_found_dead_by_on_release_is_not_replaced(
+    host: Host, make_pool: MakePool, kill: Callable[[socket.socket], None]
+) -> None:
+    """The lease had sent nothing itself: a send of the borrower would be made on a new connection."""
+    pool = make_pool(host.address, check=False, on_release=lambda lease: lease.send_recv_pkg(b"reset"))
+    closing = Call(pool.acquire().close)
+    far = host.accept()
+    assert read_frame(far) == b"reset"
+    far.sendall(frame(b"as new"))
+    closing.result()
+    assert pool.stats().idle == 1
+    kill(far)
+    pool.acquire().close()
+    stats = pool.stats()
+    assert (stats.created, stats.idle, stats.in_use) == (1, 0, 0)
+    assert balanced(pool)
+    assert host.nobody_came()
+
+
+def test_on_release_may_keep_it_out_of_the_pool(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, on_release=lambda lease: lease.discard())
+    pool.acquire().close()
+    assert pool.stats().idle == 0
+    assert balanced(pool)
+
+
+def test_on_release_does_not_see_what_is_not_fit_to_go_back(host: Host, make_pool: MakePool) -> None:
+    seen: list[gtcp.PoolConn] = []
+    pool = make_pool(host.address, on_release=seen.append)
+    pool.acquire().discard()
+    with pool.acquire() as lease:
+        lease.send(b"no reply to this")
+    assert seen == []
+
+
+# -- on_close
+
+
+def test_on_close_tells_why(host: Host, make_pool: MakePool) -> None:
+    recorder = Recorder()
+    pool = make_pool(host.address, on_close=recorder, ttl=SHORT)
+    pool.acquire().discard()
+    with pool.acquire() as lease:
+        lease.send(b"no reply to this")
+    pool.acquire().close()
+    eventually(lambda: len(recorder.notes) == 3)
+    pool.acquire().close()
+    pool.clear()
+    assert recorder.notes == ["discarded", "owed", "ttl", "cleared"]
+
+
+def test_E21_on_close_hears_of_a_lease_that_was_dropped(host: Host, make_pool: MakePool) -> None:
+    recorder = Recorder()
+    pool = make_pool(host.address, on_close=recorder, max_idle=0)
+    lease = pool.acquire()
+    with pytest.warns(ResourceWarning, match="lease not closed"):
+        del lease
+    eventually(lambda: recorder.notes == ["leaked"])
+
+
+@pytest.mark.parametrize("error", [LookupError, Nasty])
+def test_a_failure_of_on_close_is_logged(
+    host: Host, make_pool: MakePool, caplog: pytest.LogCaptureFixture, error: type[Exception]
+) -> None:
+    def fail(conn: gtcp.Conn, reason: str) -> None:
+        raise error
+
+    pool = make_pool(host.address, on_close=fail)
+    leases = [pool.acquire() for _ in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging, "raiseExceptions", False)
+        leases[0].discard()
+        for lease in leases[1:]:
+            lease.close()
+        pool.clear()
+    assert [record.message for record in caplog.records] == [f"on_close of the pool of {host.address} failed"] * 3
+    assert balanced(pool)
+
+
+def test_E22_hooks_may_use_the_pool(host: Host, make_pool: MakePool) -> None:
+    """No lock is held while they run."""
+
+    def look(*_: object) -> None:
+        assert pool.stats().in_use + pool.stats().idle >= 0
+        pool._reap()
+        spare.acquire(LONG).close()
+
+    spare = make_pool(host.address)
+    pool = make_pool(host.address, on_connect=look, on_acquire=look, on_release=look, on_close=look, check=look)
+    for _ in range(3):
+        with quick():
+            pool.acquire(LONG).close()
+            pool.clear()
+    assert balanced(pool)
+
+
+def test_E15_a_hook_that_blocks_holds_nobody_else_up(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, on_release=lambda lease: lease.recv(1))
+    slow = pool.acquire()
+    far = host.accept()
+    closing = Call(slow.close).sleeping()
+    with quick():
+        lease = pool.acquire(LONG)
+    far.sendall(b"x")
+    closing.result()
+    host.accept().sendall(b"x")
+    lease.close()
+    assert pool.stats().idle == 2
+
+
+def test_a_failing_dial_with_unspeakable_words_costs_no_place(make_pool: MakePool) -> None:
+    def dial(address: gtcp.Address, seconds: float | None) -> gtcp.Conn:
+        raise Nasty
+
+    with closed_address() as address:
+        pool = make_pool(address, dial=dial, max_size=1)
+        for _ in range(3):
+            with quick(2 * SHORT), pytest.raises(Nasty):
+                pool.acquire(LONG)
+        assert balanced(pool)
