@@ -144,4 +144,5 @@ def test_an_idle_connection_holds_no_large_buffer(make_conn: Maker) -> None:
     sending.result()
     with pytest.raises(gtcp.Timeout):
         conn.recv_line(timeout=0)
-    assert kib("VmData") - before < 4 * 1024
+    # The stacks of two threads that started meanwhile may be among it.
+    assert kib("VmData") - before < 20 * 1024

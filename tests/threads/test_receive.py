@@ -4,6 +4,7 @@ Row ids are those of the project's table of faults.
 """
 
 import socket
+import time
 from collections.abc import Callable
 
 import pytest
@@ -69,7 +70,7 @@ def test_H3_every_package_reaches_exactly_one_of_many_receivers() -> None:
                 try:
                     mine.append(conn.recv_pkg(timeout=LONG))
                 except gtcp.ConcurrencyError:
-                    continue
+                    time.sleep(0.0001)  # who does receive needs the interpreter
                 except gtcp.EOF:
                     return mine
 
