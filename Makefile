@@ -1,5 +1,6 @@
 # make demo      build gtcp into its own environment and watch the pool at work
 # make test      run the suite
+# make test-long random lives of a pool, 2 000 of 100 steps, and the longer runs of the other models
 # make lint      everything that needs no running
 # make dist      sdist and wheel, and the suite against the installed wheel
 # make faults    the suite, and the table of faults with the outcome of each row
@@ -27,7 +28,7 @@ BUILT := $(VENV)/.built-$(GTCP_BUILD)
 CORE := $(wildcard gtcp/*.pyx gtcp/_corelib/*.[ph]*)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint dist faults chaos fuzz asan tsan valgrind soak flakes coverage build clean
+.PHONY: demo test test-long lint dist faults chaos fuzz asan tsan valgrind soak flakes coverage build clean
 
 demo: build
 	@echo "== examples/pool_basic.py: one connection serves every request =="
@@ -37,6 +38,9 @@ demo: build
 
 test: build $(VENV)/.group-test
 	$(PY) -m pytest $(ARGS)
+
+test-long: build $(VENV)/.group-test
+	HYPOTHESIS_PROFILE=long $(PY) -m pytest --timeout=3600 -o faulthandler_timeout=0 tests/net/test_pool_model.py tests/core/test_parser_model.py $(ARGS)
 
 lint: build $(VENV)/.group-test $(VENV)/.group-lint
 	$(PY) -m ruff check

@@ -51,6 +51,8 @@ def _get(address: Address, options: dict[str, Any]) -> Pool:
         if pool is made:
             return pool
         made.close()
+    if unknown := options.keys() - pool._options.keys():
+        raise TypeError(f"a pool has no option {min(unknown)!r}")
     for name, value in options.items():
         if (known := pool._options[name]) != value:
             raise ValueError(f"the shared pool of {address} exists with {name}={known!r}, not {value!r}")

@@ -334,7 +334,8 @@ cdef class FreeList:
         """Why a connection that comes back is not kept; REASONS when it is."""
         if self.closed or stream.born < self.valid_since:
             return CLEARED
-        if now >= stream.expires_at:
+        # However short its life, a new connection serves the one who waits for it.
+        if now >= stream.expires_at and (stream.uses or self.waiting.size == 0):
             return LIFETIME
         if stream.uses >= self.max_uses:
             return USES

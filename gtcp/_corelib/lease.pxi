@@ -89,16 +89,18 @@ cdef class Lender(FreeList):
             if self.held is not None:
                 self._hold(lease)
             if self.idle.size < self.min_idle:
-                # At once, but in a burst of leases not for each of them.
-                if now >= self.tended_until:
-                    self.tended_until = now + 10 * posix.MILLISECOND
-                    self.call_at(now)
-                else:
-                    self.call_at(self.tended_until)
+                self.fill_soon(now)
         except:
             self.take_back(lease, False)    # a signal's exception
             raise
         return 0
+
+    cdef int fill_soon(self, int64_t now) except -1:
+        """Has idle connections dialled: at once, but in a burst of leases not for each of them."""
+        if now >= self.tended_until:
+            self.tended_until = now + 10 * posix.MILLISECOND
+            return self.call_at(now)
+        return self.call_at(self.tended_until)
 
     cdef bint greet(self, BaseConn lease, Stream stream, int64_t deadline) except -1:
         """Whether the user's check and hook accept the lease; the handle is empty again if not."""
@@ -351,6 +353,7 @@ cdef class Lender(FreeList):
         stream.close()
         if self.mourns:
             self.unmourned.append((stream, <int>LEAKED))
+        if self.mourns or self.idle.size < self.min_idle:
             the_alarm.advance(0)
         return 0
 
@@ -358,6 +361,8 @@ cdef class Lender(FreeList):
         stream.close()
         if self.mourns:
             self.mourn(stream, reason)
+        if self.idle.size < self.min_idle and not self.closed:
+            self.fill_soon(posix.now())
         return 0
 
     cdef int mourn(self, Stream stream, int reason) except -1:

@@ -125,6 +125,8 @@ cdef class BasePool(Lender):
         self.max_size = PY_SSIZE_T_MAX if max_size is None else max_size
         self.reap(posix.now())
         self.nudge()
+        if self.idle.size < self.min_idle:
+            self.fill_soon(posix.now())
 
     def _shut(self):
         """No more leases; everybody who waits is told, and what comes back is closed."""

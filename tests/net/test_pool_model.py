@@ -1,0 +1,319 @@
+"""A random life of a pool against a model of its books (E26). `make test-long` lives 2 000 of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import gtcp
+from net.ends import Host
+from support.crew import Worker
+from support.forks import join
+from support.peers import frame, read_frame
+from support.poolmodel import Link, Loan, PoolModel
+from support.timing import LONG, eventually
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+COUNT = st.integers(0, 7)
+SIZES = st.integers(1, 4)
+
+ENDS: dict[str, tuple[Callable[[gtcp.PoolConn], object], str | None]] = {
+    "close": (gtcp.PoolConn.close, None),
+    "discard": (gtcp.PoolConn.discard, "discarded"),
+    "abort": (gtcp.PoolConn.abort, "discarded"),
+    "exception": (lambda lease: lease.__exit__(LookupError, LookupError(), None), "discarded"),
+    "detach": (lambda lease: lease.detach().close(), "discarded"),
+    "drop": (lambda lease: None, "leaked"),
+}
+
+
+def arrived(far: socket.socket, *, end: bool) -> bool:
+    """What the peer did has reached this side."""
+    if sys.platform != "linux":
+        return True
+    if end:
+        return far.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 5  # FIN_WAIT2
+    return fcntl.ioctl(far, termios.TIOCOUTQ, bytes(4)) == bytes(4)
+
+
+class PoolLife(RuleBasedStateMachine):
+    @initialize(
+        max_size=SIZES,
+        max_idle=st.none() | st.integers(0, 2),
+        max_uses=st.none() | st.integers(1, 4),
+        fifo=st.booleans(),
+        look=st.booleans(),
+    )
+    def open(self, max_size: int, max_idle: int | None, max_uses: int | None, *, fifo: bool, look: bool) -> None:
+        self.host = Host()
+        self.model = PoolModel(max_size, max_idle, max_uses, fifo, look)
+        self.pool = gtcp.Pool(
+            self.host.address,
+            max_size=max_size,
+            max_idle=max_idle,
+            max_uses=max_uses,
+            order="fifo" if fifo else "lifo",
+            check=look,
+            reconnect=False,
+        )
+        self.far: dict[Link, socket.socket] = {}
+        self.leases: dict[Loan, gtcp.PoolConn] = {}
+        self.waiters: list[Worker[gtcp.PoolConn]] = []
+
+    # -- what model and pool do together
+
+    def dialled(self) -> Link:
+        link = Link()
+        self.far[link] = self.host.accept()
+        self.model.created += 1
+        return link
+
+    def lend(self, lease: gtcp.PoolConn, link: Link) -> None:
+        assert lease.local_addr().port == self.far[link].getpeername()[1]
+        self.leases[self.model.lend(link)] = lease
+
+    def serve_waiters(self, link: Link | None = None) -> None:
+        """The first in the queue gets this connection, those behind it what there is room for."""
+        if link is not None and (reason := self.model.unfit(link)) is not None:
+            self.model.retire(link, reason)
+            link = None
+        if link is not None:
+            self.model.waiting -= 1
+            self.lend(self.waiters.pop(0).result(), link)
+        served = min(len(self.waiters), self.model.max_size - self.model.total)
+        if served <= 0:
+            return
+        # They dial at the same time, so who gets which is open.
+        leases = [self.waiters.pop(0).result() for _ in range(served)]
+        links = [self.dialled() for _ in leases]
+        ports = {self.far[link].getpeername()[1]: link for link in links}
+        for lease in leases:
+            self.model.waiting -= 1
+            self.lend(lease, ports[lease.local_addr().port])
+
+    def pick(self, number: int) -> tuple[Loan, gtcp.PoolConn]:
+        loan = self.model.lent[number % len(self.model.lent)]
+        return loan, self.leases[loan]
+
+    # -- borrowers
+
+    @rule()
+    def get(self) -> None:
+        link = self.model.take()
+        if link is None and not self.model.has_room():
+            with pytest.raises(gtcp.PoolTimeout):
+                self.pool.acquire(0)
+            self.model.timeouts += 1
+            return
+        lease = self.pool.acquire(LONG)
+        self.lend(lease, link or self.dialled())
+
+    @precondition(lambda self: self.model.lent and not self.model.idle and not self.model.has_room())
+    @rule()
+    def wait(self) -> None:
+        if len(self.waiters) == 3:
+            return
+        self.waiters.append(Worker(lambda: self.pool.acquire(LONG)))
+        self.model.waiting += 1
+        eventually(lambda: self.pool.stats().waiting == self.model.waiting)
+
+    @precondition(lambda self: self.model.lent)
+    @rule(number=COUNT)
+    def exchange(self, number: int) -> None:
+        loan, lease = self.pick(number)
+        if (loan.state, loan.link.said) != ("nothing", "nothing"):
+            return
+        self.far[loan.link].sendall(frame(b"reply"))
+        assert lease.send_recv_pkg(b"request", timeout=LONG) == b"reply"
+        assert read_frame(self.far[loan.link]) == b"request"
+
+    @precondition(lambda self: self.model.lent)
+    @rule(number=COUNT)
+    def ask_only(self, number: int) -> None:
+        loan, lease = self.pick(number)
+        if loan.state == "nothing":
+            lease.send_pkg(b"request")
+            loan.state = "owed"
+
+    @precondition(lambda self: self.model.lent)
+    @rule(number=COUNT)
+    def listen_only(self, number: int) -> None:
+        loan, lease = self.pick(number)
+        if loan.state != "nothing":
+            return
+        match loan.link.said:
+            case "a byte":
+                assert lease.recv(1, timeout=LONG) == b"!"
+                loan.link.said = "nothing"
+            case "end":
+                with pytest.raises(gtcp.EOF):
+                    lease.recv(1, timeout=LONG)
+                loan.state = "peer_closed"
+            case _:
+                with pytest.raises(gtcp.Timeout):
+                    lease.recv(1, timeout=0)
+                loan.state = "error"
+
+    @precondition(lambda self: self.model.lent)
+    @rule(number=COUNT, how=st.sampled_from(sorted(ENDS)))
+    def put(self, number: int, how: str) -> None:
+        loan, lease = self.pick(number)
+        end, reason = ENDS[how]
+        del self.leases[loan]
+        link = self.model.end(loan, reason)
+        end(lease)
+        if how == "drop":
+            with pytest.warns(ResourceWarning, match="lease not closed"):
+                del lease
+        else:
+            lease.close()  # once more changes nothing
+        self.serve_waiters(link)
+
+    # -- the peer
+
+    @rule(number=COUNT, what=st.sampled_from(["a byte", "end"]))
+    def kill(self, number: int, what: str) -> None:
+        links = [*self.model.idle, *(loan.link for loan in self.model.lent)]
+        if not links or (link := links[number % len(links)]).said != "nothing":
+            return
+        link.said = what
+        far = self.far[link]
+        if what == "end":
+            far.shutdown(socket.SHUT_WR)
+        else:
+            far.sendall(b"!")
+        eventually(lambda: arrived(far, end=what == "end"))
+
+    # -- the owner
+
+    @rule()
+    def expire(self) -> None:
+        self.pool.expire()
+        self.model.expire()
+        eventually(lambda: self.pool.stats().idle == 0)
+        self.serve_waiters()
+
+    @rule()
+    def clear(self) -> None:
+        self.pool.clear()
+        self.model.expire()
+        assert self.pool.stats().idle == 0
+        self.serve_waiters()
+
+    @rule(max_size=SIZES)
+    def resize(self, max_size: int) -> None:
+        self.pool.resize(max_size)
+        self.model.resize(max_size)
+        self.serve_waiters()
+
+    @rule()
+    def prefill(self) -> None:
+        idle = len(self.model.idle)
+        self.pool.prefill(idle + 1)
+        if self.model.has_room() and (self.model.max_idle is None or idle < self.model.max_idle):
+            link = self.dialled()
+            link.rested = True
+            self.model.idle.append(link)
+
+    @rule()
+    def fork(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                self.be_a_child()
+                code = 0
+            except BaseException:  # noqa: BLE001 (the exit code tells)
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        join(pid)
+
+    def be_a_child(self) -> None:
+        """A child has the numbers of the past and no connections."""
+        stats = self.pool.stats()
+        assert (stats.idle, stats.in_use, stats.connecting, stats.waiting) == (0, 0, 0, 0)
+        assert stats.closed["forked"] == self.model.total
+        for lease in self.leases.values():
+            with pytest.raises(gtcp.ClosedError):
+                lease.send(b"x")
+            lease.close()
+        leases = [self.pool.acquire(LONG) for _ in range(self.model.max_size)]
+        with pytest.raises(gtcp.PoolTimeout):
+            self.pool.acquire(0)
+        for lease in leases:
+            far = self.host.accept()
+            far.sendall(frame(b"reply"))
+            assert lease.send_recv_pkg(b"request", timeout=LONG) == b"reply"
+            lease.close()
+
+    @rule()
+    def close(self) -> None:
+        """All ends, and a new life begins."""
+        self.pool.close()
+        self.model.expire()
+        for waiter in self.waiters:
+            assert isinstance(waiter.error(), gtcp.PoolClosed)
+        self.waiters.clear()
+        self.model.waiting = 0
+        for loan in list(self.model.lent):
+            self.model.end(loan, None)
+            self.leases.pop(loan).close()
+        self.agrees()
+        assert self.pool.close(timeout=0) == 0
+        model = self.model
+        self.host.close()
+        self.open(model.max_size, model.max_idle, model.max_uses, fifo=model.fifo, look=model.look)
+
+    # -- what is true after each step
+
+    @invariant()
+    def agrees(self) -> None:
+        model = self.model
+        eventually(lambda: self.pool.stats().connecting == 0)
+        stats = self.pool.stats()
+        assert (stats.idle, stats.in_use, stats.waiting) == (len(model.idle), len(model.lent), model.waiting)
+        assert (stats.created, stats.acquired, stats.reused) == (model.created, model.acquired, model.reused)
+        assert (stats.failed, stats.timeouts) == (0, model.timeouts)
+        assert {reason: count for reason, count in stats.closed.items() if count} == dict(model.closed)
+        assert stats.idle + stats.in_use == stats.created - sum(stats.closed.values())
+        while model.closing:
+            far = self.far.pop(model.closing.pop())
+            try:
+                while far.recv(100):
+                    pass  # what the borrower sent
+            except ConnectionResetError:
+                pass  # closed with something unread
+            far.close()
+        assert self.host.nobody_came()
+
+    def teardown(self) -> None:
+        if hasattr(self, "pool"):
+            self.pool.close()
+            for lease in self.leases.values():
+                lease.close()
+            for waiter in self.waiters:
+                waiter.wait()
+            self.host.close()
+
+
+Test_E26_a_pool_and_its_model: Any = PoolLife.TestCase
+FULL = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+PoolLife.TestCase.settings = settings(
+    max_examples=2000 if FULL else 25, stateful_step_count=100 if FULL else 40, deadline=None
+)
