@@ -35,11 +35,12 @@ from gtcp._funcs import (
     send_with_timeout,
 )
 from gtcp._lease import PoolConn
+from gtcp._listener import inherited_sockets
 from gtcp._options import PkgOption, Retry
 from gtcp._pool import Pool
 from gtcp._server import Server, get_server
 from gtcp._shared import get_pool, pools
-from gtcp._stats import PoolStats
+from gtcp._stats import PoolStats, ServerStats
 
 if _TYPE_CHECKING:
     from gtcp._tls import CertificateError, TLSError, TLSInfo, TruncatedError, load_key_crt
@@ -71,6 +72,7 @@ __all__ = [
     "ResolveError",
     "Retry",
     "Server",
+    "ServerStats",
     "SocketError",
     "TLSError",
     "TLSInfo",
@@ -82,6 +84,7 @@ __all__ = [
     "get_free_ports",
     "get_pool",
     "get_server",
+    "inherited_sockets",
     "load_key_crt",
     "pools",
     "send",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from dataclasses import dataclass
@@ -15,16 +16,25 @@ _PORT = re.compile(r"[0-9]{1,5}\Z", re.ASCII)
 _HOST = re.compile(r"[^\x00-\x20\x7f/\\\[\]@?#]*\Z")
 _MAX_HOST = 253
 _MAX_LABEL = 63
+_UNIX = "unix://"
+# What fits into sockaddr_un beside the final zero: 108 bytes on Linux, 104 elsewhere.
+_MAX_PATH = 103
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One end of a connection: `host` (empty for every interface) and `port`; `str()` gives "host:port"."""
+    """One end of a connection: `host` (empty for every interface) and `port`; `str()` gives "host:port".
+
+    A Unix socket has a `path` instead (empty for the end that has no name); `str()` gives "unix:///path".
+    """
 
     host: str
     port: int
+    path: str | None = None
 
     def __str__(self) -> str:
+        if self.path is not None:
+            return f"{_UNIX}{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -32,11 +42,13 @@ Address.__module__ = "gtcp"
 
 
 def parse(addr: AddressLike | Address, *, listening: bool = False) -> Address:
-    """Reads "host:port", "[ipv6]:port", ":port" or (host, port). ValueError or TypeError names what is wrong.
+    """Reads "host:port", "[ipv6]:port", ":port", (host, port) or "unix:///path". ValueError or TypeError says why not.
 
     Port 0 (any free one) and, for an empty string, no port at all are only for listening.
     """
     if isinstance(addr, Address):
+        if addr.path is not None:
+            return _unix(addr.path)
         host, port = addr.host, addr.port
     elif isinstance(addr, tuple):
         parts: tuple[object, ...] = addr
@@ -46,6 +58,8 @@ def parse(addr: AddressLike | Address, *, listening: bool = False) -> Address:
         if isinstance(port, bool) or not isinstance(port, int):
             raise TypeError(f"a port must be an int, not {type(port).__name__}")
     elif isinstance(addr, str):
+        if addr.startswith(_UNIX):
+            return _unix(addr[len(_UNIX) :])
         host, port = _split(addr or (FREE_PORT_ADDRESS if listening else ""), addr)
     else:
         raise TypeError(f"an address must be a str or a (host, port) tuple, not {type(addr).__name__}")
@@ -83,12 +97,31 @@ def _check_host(host: str) -> str:
     return host
 
 
+def _unix(path: str) -> Address:
+    if not path.startswith(("/", "@")) or len(path) == 1:
+        raise ValueError(f"a Unix address must be 'unix:///path' or 'unix://@abstract', got {_UNIX + path!r:.200}")
+    if "\0" in path:
+        raise ValueError(f"a path cannot contain a zero, got {path!r:.200}")
+    if len(os.fsencode(path)) > _MAX_PATH:
+        raise ValueError(f"the path of a Unix socket has at most {_MAX_PATH} bytes, got {path!r:.200}")
+    return Address("", 0, path)
+
+
+def unix_name(path: str) -> str:
+    """What the socket module wants for the path: an abstract name begins with a zero."""
+    return "\0" + path[1:] if path.startswith("@") else path
+
+
 def of_socket(name: object) -> Address:
     """The Address of what getsockname() or getpeername() gave."""
     if isinstance(name, tuple):
         host, port = name[0], name[1]
         return Address(host[7:] if host.startswith("::ffff:") and "." in host else host, port)
-    return Address(name.decode(errors="replace") if isinstance(name, bytes) else str(name or ""), 0)
+    if isinstance(name, str):
+        return Address("", 0, name)
+    if isinstance(name, bytes):
+        return Address("", 0, os.fsdecode(name).replace("\0", "@", 1))
+    return Address("", 0)
 
 
 def get_free_port() -> int:

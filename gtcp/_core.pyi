@@ -39,6 +39,7 @@ __all__ = [
     "alarm",
     "current_hub",
     "directory",
+    "greenlet_exit",
     "open_lease",
     "remaining",
     "sleep",
@@ -135,6 +136,9 @@ class Hub:
 def current_hub() -> Hub | None:
     """The hub that runs the calling greenlet."""
 
+def greenlet_exit() -> type[BaseException]:
+    """What ends a greenlet quietly."""
+
 # -- framing
 
 @final
@@ -204,6 +208,19 @@ class BaseConn:
 
     def _discard(self) -> None:
         """Closes without a way back into the pool."""
+
+    def _drain(self) -> None:
+        """Ends the connection where it waits for the peer's next unit, now or later."""
+
+    def _cut(self, reason: str) -> bool:
+        """Closes at once; who waits gets ClosedError with the reason. False when it is closed already."""
+
+    @property
+    def _reason(self) -> str | None:
+        """Why a server cut it."""
+
+    def _activity(self) -> tuple[int, int, int]:
+        """What it waits for (POLLIN, POLLOUT or 0), how many units it has received, how many sends have ended."""
 
     def _leak(self) -> None:
         """Ends a lease that nobody holds any more."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 
 from gtcp import _core
-from gtcp._address import Address, AddressLike, parse
+from gtcp._address import Address, AddressLike, parse, unix_name
 from gtcp._errors import BY_ERRNO, Error, RefusedError, ResolveError, SocketError, Timeout
 
 # RFC 8305: how long one address may stay silent before the next is tried beside it.
@@ -20,7 +20,10 @@ KEEPALIVE = 15
 # What an address without a host means to those who dial.
 LOCALHOST = "127.0.0.1"
 
-Target = tuple[int, int, int, tuple[object, ...]]
+# How often a Unix listener whose queue is full is asked again: the kernel does not tell when there is room.
+FULL_DELAY = 0.005
+
+Target = tuple[int, int, int, tuple[object, ...] | str]
 """What one attempt needs: family, type, protocol, address."""
 
 SocketOption = tuple[int, int, int | bytes]
@@ -28,7 +31,7 @@ SocketOption = tuple[int, int, int | bytes]
 
 
 def dial(addr: AddressLike | Address, timeout: float | None = 30.0) -> socket.socket:
-    """A connected blocking TCP socket with TCP_NODELAY and keepalive on.
+    """A connected blocking socket; TCP has TCP_NODELAY and keepalive on.
 
     `timeout`: seconds for everything: the name's resolution and all its addresses. Raises Timeout, RefusedError,
     ResolveError, ValueError for a bad address; no socket is left open then.
@@ -73,6 +76,7 @@ class Dialer:
         self.next_start: float | None = None
         self.errors: list[Error] = []
         self.self_connects = 0
+        self.full = False
 
     def step(self) -> socket.socket | None:
         for fd in self.ready:
@@ -80,10 +84,10 @@ class Dialer:
             if self._settle(sock, target):
                 return sock
         self.ready = []
-        while self.targets and (not self.pending or self._is_due()):
+        while self.targets and (self._is_due() if self.full else not self.pending or self._is_due()):
             if (winner := self._start(self.targets.pop(0))) is not None:
                 return winner
-        if not self.pending:
+        if not self.pending and not self.full:
             raise self._failure()
         if not self.targets:
             self.next_start = None
@@ -96,6 +100,7 @@ class Dialer:
         """Begins one attempt; answers its socket if it succeeded at once."""
         family, kind, protocol, name = target
         sock = None
+        self.full = False
         try:
             sock = socket.socket(family, kind, protocol)
             sock.setblocking(False)
@@ -110,6 +115,12 @@ class Dialer:
                 raise
             self._note(error.errno)
             return None
+        if number == errno.EAGAIN and family == socket.AF_UNIX:
+            sock.close()
+            self.full = True
+            self.targets.insert(0, target)
+            self.next_start = _core.to_deadline(FULL_DELAY)
+            return None
         if number in (errno.EINPROGRESS, errno.EINTR):
             self.pending[sock.fileno()] = sock, target
             self.next_start = _core.to_deadline(ATTEMPT_DELAY)
@@ -121,7 +132,7 @@ class Dialer:
         try:
             if number is None:
                 number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if number == 0 and sock.getsockname() == sock.getpeername():
+            if number == 0 and sock.family != socket.AF_UNIX and sock.getsockname() == sock.getpeername():
                 # A dial to a free port of the ephemeral range can meet itself (Go: selfConnect).
                 self.self_connects += 1
                 number = errno.ECONNREFUSED
@@ -183,7 +194,9 @@ def resolve(address: Address, deadline: float | None) -> list[Target]:
 
 
 def numeric(address: Address) -> list[Target] | None:
-    """The targets of an address that is written in numbers; None for a name."""
+    """The targets of an address that is written in numbers, or a path; None for a name."""
+    if address.path is not None:
+        return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, unix_name(address.path))]
     try:
         return _lookup(address.host or LOCALHOST, address.port, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
     except socket.gaierror:

@@ -1,35 +1,20 @@
-"""What every server shares: its settings, its listening socket, what the errors of accept mean."""
+"""What every server shares: its settings, its names, how it comes to its listening socket."""
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
-from gtcp._dial import resolve
-from gtcp._errors import BY_ERRNO, SocketError
+from gtcp._limits import Limits
+from gtcp._listener import Listener, adopt, check_listening_socket, listen
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from os import PathLike
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
-
-# Errors of accept(2) that end the listening; all others belong to the connection that was not accepted,
-# or pass when descriptors or memory become free.
-FATAL = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP, errno.EFAULT}
-CAPACITY = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_BACK_OFF_FIRST = 0.005
-_BACK_OFF_MOST = 0.5
-
-
-def longer(back_off: float) -> float:
-    """The next wait, in seconds, after an error that passes when descriptors or memory become free."""
-    return min(max(2 * back_off, _BACK_OFF_FIRST), _BACK_OFF_MOST)
 
 
 class Listening(Generic[HandlerT]):
@@ -40,21 +25,32 @@ class Listening(Generic[HandlerT]):
         address: AddressLike | Address,
         handler: HandlerT | None,
         tls: ssl.SSLContext | None,
-        handshake_timeout: float | None,
-        backlog: int,
+        limits: Limits,
+        sock: socket.socket | None,
+        reuse_port: bool,
     ) -> None:
         self.set_address(address)
+        if sock is not None:
+            check_listening_socket(sock)
+            if address:
+                raise ValueError(f"a server has an address or a socket, got {address!r} and {sock!r}")
+        self._sock = sock
+        self._reuse_port = reuse_port
+        self._limits = limits
         self._tls: ssl.SSLContext | None = None
         self._tls_files: tuple[str | PathLike[str], str | PathLike[str]] | None = None
         if tls is not None:
             self.set_tls_config(tls)
-        self._handshake_timeout = handshake_timeout
-        _core.to_deadline(handshake_timeout)
         self._handler: HandlerT | None = None
         if handler is not None:
             self.set_handler(handler)
-        self._backlog = backlog
         self._listened: Address | None = None
+
+    def _listen(self, address: Address) -> Listener:
+        """SocketError or ResolveError when that cannot be."""
+        if self._sock is not None:
+            return adopt(self._sock, self._limits.backlog)
+        return listen(address, self._limits.backlog, reuse_port=self._reuse_port)
 
     def set_address(self, address: AddressLike | Address) -> None:
         """Where to listen from the next `start` on. ValueError or TypeError for a bad address."""
@@ -123,39 +119,3 @@ class Names(dict[str, ServerT]):
     def unregister(self, server: ServerT) -> None:
         for name in [name for name, known in self.items() if known is server]:
             del self[name]
-
-
-def listen(address: Address, backlog: int) -> socket.socket:
-    """A listening, non-blocking socket; every interface means both IPv6 and IPv4 where the system has both."""
-    if address.host:
-        family, kind, protocol, name = resolve(address, None)[0]
-        return _bind(family, kind, protocol, name, backlog, address)
-    if socket.has_dualstack_ipv6():
-        try:
-            name = ("::", address.port, 0, 0)
-            return _bind(socket.AF_INET6, socket.SOCK_STREAM, 0, name, backlog, address)
-        except SocketError as error:
-            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                raise
-    return _bind(socket.AF_INET, socket.SOCK_STREAM, 0, ("0.0.0.0", address.port), backlog, address)
-
-
-def _bind(
-    family: int, kind: int, protocol: int, name: tuple[object, ...], backlog: int, address: Address
-) -> socket.socket:
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if address.host else 0)
-        sock.bind(name)
-        sock.listen(backlog)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        number = error.errno or errno.EIO
-        raise BY_ERRNO.get(number, SocketError)(number, os.strerror(number), str(address)) from None
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gtcp._pooloptions import PoolOptions
 
-Key = tuple[str, int, object, object]
+Key = tuple[str, int, str | None, object, object]
 
 # A pool that nobody asked for by `get_pool` is forgotten when it has had nothing to do for so long.
 _FORGOTTEN_AFTER = 600.0
@@ -41,7 +41,7 @@ def pools() -> list[Pool]:
 
 
 def _get(address: Address, options: dict[str, Any]) -> Pool:
-    key = address.host.lower(), address.port, options.get("tls") or None, options.get("server_hostname")
+    key = address.host.lower(), address.port, address.path, options.get("tls") or None, options.get("server_hostname")
     while (pool := _shared.get(key)) is None or pool.closed:
         made = Pool(address, **options)
         made._forget = partial(_forget, key, made)

@@ -1,7 +1,9 @@
-"""The numbers of a pool."""
+"""The numbers of pools and servers."""
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from dataclasses import dataclass
 
 
@@ -37,4 +39,37 @@ class PoolStats:
     use_longest: float
 
 
-PoolStats.__module__ = "gtcp"
+@dataclass(frozen=True, slots=True)
+class ServerStats:
+    """The numbers of a server at one moment: `connections` now, the others since it was made.
+
+    Connections that were `accepted`, of them `refused` by on_connect, without an agreement on TLS
+    (`handshakes_failed`), ended by a limit (`timeouts`, by its name) and `cut` by shutdown; handlers that `failed`.
+    """
+
+    connections: int
+    accepted: int
+    refused: int
+    handshakes_failed: int
+    failed: int
+    timeouts: dict[str, int]
+    cut: int
+
+
+class Tally:
+    """Numbers that many threads count up."""
+
+    def __init__(self) -> None:
+        # A signal handler may count in the middle of counting.
+        self._lock = threading.RLock()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, name: str, number: int = 1) -> None:
+        with self._lock:
+            self._counts[name] += number
+
+    def __getitem__(self, name: str) -> int:
+        return self._counts[name]
+
+
+PoolStats.__module__ = ServerStats.__module__ = "gtcp"

@@ -1,4 +1,4 @@
-"""Threads of gtcp's own, for what may take long and somebody else waits for: slow dials, set-up of sessions."""
+"""Threads of gtcp's own, for handlers and for what may take long and somebody else waits for."""
 
 from __future__ import annotations
 
@@ -34,13 +34,20 @@ def spawn(work: Callable[[], None], name: str) -> None:
 
 
 class Workers:
-    """As many daemon threads as there are jobs, reused while jobs come.
+    """As many daemon threads as there are jobs, reused while jobs come: the one that rested last works first.
 
-    Takes no lock, so a signal handler may submit a job while its thread is about to: every job is in the queue before
-    somebody is woken or made for it.
+    Takes no lock, so a signal handler may submit a job or close while its thread is about to: every job is in the queue
+    before somebody is woken or made for it. `start`: makes a thread of this name. `linger`: seconds that a thread
+    without work stays.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, name: str, linger: float = _LINGER, start: Callable[[Callable[[], None], str], None] = spawn
+    ) -> None:
+        self._name = name
+        self._linger = linger
+        self._start = start
+        self._closed = False
         self._jobs: deque[Callable[[], None]] = deque()
         self._resting: list[_core.Signal] = []
 
@@ -51,12 +58,21 @@ class Workers:
             wake = self._resting.pop()
         except IndexError:
             try:
-                spawn(self._work, "gtcp-dialer")
+                self._start(self._work, self._name)
             except RuntimeError:
                 self._jobs.remove(job)
                 raise
         else:
             wake.set()
+
+    def close(self) -> None:
+        """Threads end when there is no more work; those at rest end now. Idempotent."""
+        self._closed = True
+        while self._resting:
+            try:
+                self._resting.pop().set()
+            except IndexError:
+                return  # it found work, or has rested long enough
 
     def _work(self) -> None:
         while True:
@@ -69,15 +85,15 @@ class Workers:
             try:
                 job()
             except Exception:
-                logger.exception("a job of the pool's threads failed")
-            del job  # it holds a pool
+                logger.exception("a job of gtcp's threads failed")
+            del job  # it holds a pool or a connection
 
     def _rest(self) -> bool:
         """Waits for work: False when none has come for a while."""
         wake = _core.Signal()
         self._resting.append(wake)
-        if wake.wait(_core.to_deadline(_LINGER)):
-            return True
+        if wake.wait(_core.to_deadline(0 if self._closed else self._linger)):
+            return not self._closed or bool(self._jobs)
         try:
             self._resting.remove(wake)
         except ValueError:
@@ -90,5 +106,5 @@ class Workers:
         self._resting = []
 
 
-workers = Workers()
+workers = Workers("gtcp-dialer")
 os.register_at_fork(after_in_child=workers.forget)

@@ -22,6 +22,7 @@ BASE = {"_errors", "_options"}
 CONN = BASE | {"_core", "_address", "_dial", "_tls"}
 LEASE = CONN | {"_conn", "_stats", "_lease", "_pooloptions"}
 POOL = LEASE | {"_attempt", "_connector", "_watchlist", "_threads", "_reaper"}
+SERVER = CONN | {"_conn", "_limits", "_listen", "_listener", "_stats", "_workers"}
 MAY_IMPORT = {
     "_stats": set[str](),
     "_errors": {"_stats"},
@@ -41,8 +42,13 @@ MAY_IMPORT = {
     "_connector": LEASE | {"_attempt"},
     "_pool": POOL,
     "_shared": POOL | {"_pool"},
-    "_listen": CONN,
-    "_server": CONN | {"_conn", "_greenlets", "_listen"},
+    "_listener": CONN,
+    "_limits": BASE | {"_core"},
+    "_listen": CONN | {"_limits", "_listener"},
+    "_workers": {"_core", "_threads"},
+    "_acceptor": CONN | {"_listener"},
+    "_service": SERVER | {"_acceptor"},
+    "_server": SERVER | {"_service"},
     "_funcs": POOL | {"_pool", "_server"},
 }
 # The modules of gtcp.aio, from the lowest to the highest, and what each needs of the package itself.
@@ -50,7 +56,7 @@ AIO = {
     "_dial": CONN,
     "_conn": CONN | {"_conn"},
     "_pool": POOL | {"_pool", "_shared"},
-    "_server": CONN | {"_conn", "_listen"},
+    "_server": CONN | {"_conn", "_limits", "_listen", "_listener"},
     "_funcs": CONN | {"_conn"},
 }
 # What a user's extras may bring in; everything else is gtcp or the standard library.

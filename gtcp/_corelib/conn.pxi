@@ -135,7 +135,7 @@ cdef class BaseConn:
         if error < 0:
             raise socket_error(error)
 
-    # -- for the layer above
+    # -- gathered sends
 
     cdef int _gather(self, int change) except -1:
         cdef Stream stream = self.open_stream()
@@ -167,6 +167,36 @@ cdef class BaseConn:
 
     def _discard(self):
         self._end(True)
+
+    # -- for servers
+
+    def _drain(self):
+        """Ends the connection where it waits for the peer's next unit, now or later."""
+        if self.stream is not None:
+            self.stream.drain()
+
+    def _cut(self, reason):
+        """Closes at once; who waits gets ClosedError with the reason."""
+        if self.stream is None or self.stream.closed:
+            return False
+        self.stream.reason = reason
+        self._end(True)
+        return True
+
+    @property
+    def _reason(self):
+        """Why a server cut it, or None."""
+        return None if self.stream is None else self.stream.reason
+
+    def _activity(self):
+        """What it waits for (POLLIN, POLLOUT or 0), how many units it has received, how many sends have ended."""
+        cdef Stream stream = self.stream
+        if stream is None:
+            return 0, 0, 0
+        return (posix.POLLOUT if stream.sending.owner else posix.POLLIN if stream.receiver else 0,
+                stream.parser.units, stream.sending.rounds)
+
+    # -- for the layer above
 
     def _leak(self):
         if self.stream is not None and self.home is not None:

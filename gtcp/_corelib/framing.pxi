@@ -75,6 +75,8 @@ cdef class Framing:
     cdef Py_ssize_t scanned
     cdef bytes scanned_for
 
+    # How many units have been taken.
+    cdef int64_t units
     # The last read left room: the kernel had no more.
     cdef bint short_read
     # Memory ran out while a result was resized and its bytes went with it: the stream has a hole.
@@ -92,17 +94,21 @@ cdef class Framing:
 
     cdef object take(self, Unit* unit):
         """The unit, or None when bytes are missing. Raises LimitError and consumes nothing."""
+        cdef object value
         if self.body != NULL and not self._continues(unit):
             self.unwind()
         if unit.kind == PKG:
-            return self._take_pkg(unit)
-        if unit.kind == EXACT:
-            return self._take_exact(unit)
-        if unit.kind == LINE or unit.kind == TILL:
-            return self._take_delimited(unit)
-        if unit.kind == INTO:
-            return self._take_into(unit)
-        return self._take_loose(unit)
+            value = self._take_pkg(unit)
+        elif unit.kind == EXACT:
+            value = self._take_exact(unit)
+        elif unit.kind == LINE or unit.kind == TILL:
+            value = self._take_delimited(unit)
+        elif unit.kind == INTO:
+            value = self._take_into(unit)
+        else:
+            value = self._take_loose(unit)
+        self.units += value is not None
+        return value
 
     cdef object _take_pkg(self, Unit* unit):
         cdef ByteBuffer buf = self.buf

@@ -17,10 +17,13 @@ cdef class Socket:
     # number cannot become somebody else's under a sleeping thread.
     cdef bint closed
     cdef int users
+    # This side has shut the direction in which bytes come.
+    cdef bint shut
     # The process that opened it, as a count of forks: another one never shuts it down.
     cdef unsigned long generation
-    # Why the stream lost step, or None.
+    # Why the stream lost step, and why a server closed it, or None.
     cdef str broken
+    cdef str reason
 
     cdef Turn sending
     cdef size_t receiver            # who() receives, 0 for nobody
@@ -54,7 +57,7 @@ cdef class Socket:
 
     cdef int raise_unusable(self) except -1:
         if self.closed or self.fd < 0:
-            raise_closed()
+            self.raise_closed()
         raise BrokenError(f"the connection is out of step: {self.broken}")
 
     cdef inline void leave(self) noexcept:
@@ -80,8 +83,13 @@ cdef class Socket:
     cdef int raise_error(self, Py_ssize_t error) except -1:
         """A system call has failed."""
         if self.closed:
-            raise_closed()
+            self.raise_closed()
         raise socket_error(error)
+
+    cdef int raise_closed(self) except -1:
+        if self.reason is not None:
+            raise ClosedError(f"the connection is closed: {self.reason}")
+        raise_closed()
 
     # -- one read, one send
 

@@ -20,6 +20,8 @@ cdef enum:
 cdef class Stream(Transport):
     cdef Framing parser
     cdef Turn exchanging
+    # A server ends: whoever would wait for the peer's next unit finds the connection closed.
+    cdef bint draining
     # Sends that wait to leave together; None unless the user asked for that, which may be nested.
     cdef ByteBuffer gathered
     cdef int gathering
@@ -73,22 +75,34 @@ cdef class Stream(Transport):
         if not spend(wait):
             return False
         parser.make_room(unit, &room)
-        if bursting or not flushed:
+        if bursting or not flushed or self.draining:
             wait.sleep = False
         n = self.recv_some(&room, wait)
         if n > 0:
             parser.fill(unit, n, &room)
+        elif self.closed or (self.draining and (n == 0 or n == -posix.EAGAIN) and not unit.got and self.rests()):
+            self.raise_closed()
         elif n == -posix.EAGAIN:
             wait.events = posix.POLLIN if flushed else posix.POLLIN | posix.POLLOUT
             wait.until = min(wait.deadline, posix.now() + unit.gap) if bursting else wait.deadline
             parser.relax()
             return False
-        elif self.closed:
-            raise_closed()
         else:
             self.end = n if n < 0 else PEER_CLOSED
             unit.final = True
         return True
+
+    cdef bint rests(self) noexcept:
+        """Nothing is under way: no unit has begun to arrive, and no exchange waits for its reply."""
+        return self.parser.pending() == 0 and not self.exchanging.owner and not self.sending.owner
+
+    cdef int drain(self) except -1:
+        """Ends the receive that waits for the peer's next unit, and later ones; what has arrived is delivered."""
+        self.draining = True
+        if self.receiver and self.fd >= 0 and not self.closed and self.rests() and self.generation == posix.generation:
+            self.shut = True
+            posix.shutdown(self.fd, posix.SHUT_RD)      # which, unlike closing, loses nothing that came
+        return 0
 
     cdef int _raise_end(self, Unit* unit) except -1:
         if self.end < 0:

@@ -42,7 +42,7 @@ cdef class Transport(Socket):
             records.where, records.size, records.more = tls.room(), CIPHERTEXT, 0
             tls.answer(self.fd)
             n = self._recv(&records, wait)
-            if n < 0 or (n == 0 and self.closed):       # what we shut ourselves was not cut off by the peer
+            if n < 0 or (n == 0 and (self.closed or self.shut)):    # what we shut was not cut off by the peer
                 tls.relax()
                 return n
             got = tls.decrypt(n, room, 0)

@@ -222,6 +222,7 @@ cdef class ParkerQueue:
 cdef class Turn:
     """A role that one caller has at a time; the others queue up, first come first served."""
     cdef size_t owner               # who() has it, 0 for nobody
+    cdef int64_t rounds             # how many have had it
     cdef ParkerQueue queue          # None until somebody had to wait
 
     cdef inline bint try_take(self) noexcept:
@@ -271,6 +272,7 @@ cdef class Turn:
     cdef int give(self) except -1:
         """Hands the role to the next in the queue."""
         cdef Parker parker = self.queue.pop() if self.queue is not None else None
+        self.rounds += 1
         if parker is None:
             self.owner = 0
         else:

@@ -9,13 +9,12 @@ from collections.abc import Iterable
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
-from gtcp._dial import LOCALHOST, Dialer, Target, earlier, interleave
-from gtcp._dial import _lookup as lookup
+from gtcp._dial import LOCALHOST, Dialer, Target, earlier, interleave, numeric
 from gtcp._errors import ResolveError, Timeout
 
 
 async def dial(addr: AddressLike | Address, timeout: float | None = 30.0) -> socket.socket:
-    """A connected non-blocking TCP socket with TCP_NODELAY and keepalive on; arguments and errors as `gtcp.dial`."""
+    """A connected non-blocking socket, TCP with TCP_NODELAY and keepalive on; arguments and errors as `gtcp.dial`."""
     address = parse(addr)
     return await connect(address, _core.to_deadline(timeout))
 
@@ -35,11 +34,9 @@ async def connect(address: Address, deadline: float | None) -> socket.socket:
 
 async def resolve(address: Address, deadline: float | None) -> list[Target]:
     """The targets of an address. A name is looked up in the loop's executor; nobody waits for it after the deadline."""
+    if (targets := numeric(address)) is not None:
+        return targets
     host = address.host or LOCALHOST
-    try:
-        return lookup(host, address.port, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
-    except socket.gaierror:
-        pass
     looking = asyncio.ensure_future(asyncio.get_running_loop().getaddrinfo(host, address.port, type=socket.SOCK_STREAM))
     try:
         while not looking.done():

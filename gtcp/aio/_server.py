@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING
 from gtcp import _core
 from gtcp._address import Address, AddressLike, of_socket
 from gtcp._errors import EOF, ClosedError, Error
-from gtcp._listen import CAPACITY, FATAL, Listening, Names, listen, longer
+from gtcp._limits import Limits, Patience
+from gtcp._listen import Listening, Names
+from gtcp._listener import CAPACITY, FATAL, Listener, longer
 from gtcp.aio import _dial
 from gtcp.aio._conn import Conn
 
@@ -32,9 +35,9 @@ _AT_ONCE = 64
 class Server(Listening[Handler]):
     """A TCP server: `async def handler(conn)` runs in a task of its own for each connection.
 
-    Arguments as those of `gtcp.Server`. The connection is closed when the handler returns, unless it was detached. An
-    exception of the handler is logged and ends only its connection; the end of a connection that leaves the handler as
-    `EOF` is the normal end.
+    Arguments and limits as those of `gtcp.Server`. The connection is closed when the handler returns, unless it was
+    detached. An exception of the handler is logged and ends only its connection; the end of a connection that leaves
+    the handler as `EOF` is the normal end.
 
     A server belongs to the loop that started it. In `async with`, it starts, and closes at the end.
     """
@@ -46,13 +49,23 @@ class Server(Listening[Handler]):
         name: str | None = None,
         *,
         tls: ssl.SSLContext | None = None,
+        sock: socket.socket | None = None,
+        reuse_port: bool = False,
+        max_connections: int | None = None,
         handshake_timeout: float | None = 10.0,
+        first_byte_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        send_timeout: float | None = None,
         backlog: int = 1024,
     ) -> None:
-        super().__init__(address, handler, tls, handshake_timeout, backlog)
+        limits = Limits(max_connections, handshake_timeout, first_byte_timeout, idle_timeout, send_timeout, backlog)
+        super().__init__(address, handler, tls, limits, sock, reuse_port)
         self.name = name
         self._acceptor: _Acceptor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        # Each with the moment its handler began, None before.
+        self._connections: dict[Conn, float | None] = {}
+        self._patience = Patience(limits)
         self._stopped = asyncio.Event()
         if name is not None:
             _names.register(name, self)
@@ -72,8 +85,10 @@ class Server(Listening[Handler]):
             address = of_socket(name)
             self._check_idle()
         self._stopped = asyncio.Event()
-        self._acceptor = _Acceptor(listen(address, self._backlog), self._serve)
-        self._listened = self._acceptor.address
+        self._acceptor = _Acceptor(self._listen(address), self._serve, self._has_room)
+        self._listened = self._acceptor.listener.address
+        if self._patience.interval is not None:
+            self._acceptor.repeat(self._patience.interval, self._look)
 
     def _check_idle(self) -> None:
         if self._acceptor is not None:
@@ -112,12 +127,14 @@ class Server(Listening[Handler]):
         _names.unregister(self)
 
     async def shutdown(self, timeout: float | None = None) -> int:
-        """Stops listening, lets handlers finish for `timeout` seconds (None: as long as it takes), cancels the rest.
+        """Stops listening, closes connections whose handlers wait for a client's next words, lets the others finish.
 
-        Answers how many connections had to be cut.
+        After `timeout` seconds (None: as long as it takes) the rest is cancelled; answers how many those were.
         """
         deadline = _core.to_deadline(timeout)
         self._stop_listening()
+        for conn in self.connections:
+            conn._drain()
         await self._ends(deadline)
         cut = len(self._others())
         await self.close()
@@ -139,6 +156,20 @@ class Server(Listening[Handler]):
 
     # -- connections
 
+    @property
+    def connections(self) -> list[Conn]:
+        """Those that are open now, from before their TLS handshake until their handler's end."""
+        return list(self._connections)
+
+    def _has_room(self) -> bool:
+        most = self._limits.max_connections
+        return most is None or len(self._connections) < most
+
+    def _look(self) -> None:
+        """Ends the connections that kept their handlers waiting for too long."""
+        for conn, limit in self._patience.overdue(self._connections.items(), time.monotonic()):
+            conn._cut(f"{limit} of {getattr(self._limits, limit):g} s")
+
     def _serve(self, sock: socket.socket) -> None:
         """Takes a new connection on, in a callback of the loop."""
         try:
@@ -146,6 +177,7 @@ class Server(Listening[Handler]):
         except OSError:
             sock.close()  # gone already
             return
+        self._connections[conn] = None
         task = asyncio.get_running_loop().create_task(self._handle(conn))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -155,22 +187,26 @@ class Server(Listening[Handler]):
         assert handler is not None
         try:
             if self._tls is None or await self._agree_on_tls(conn, self._tls):
+                self._connections[conn] = time.monotonic()
                 await handler(conn)
         except EOF as end:
             if end.partial or end.expected is not None:
                 logger.exception("the peer of %r closed in the middle", conn)
         except ClosedError:
-            if self._acceptor is not None:
+            if self._acceptor is not None and conn._reason is None:
                 logger.exception("the handler of %r failed", conn)
         except Exception:
             logger.exception("the handler of %r failed", conn)
         finally:
+            self._connections.pop(conn, None)
+            if self._acceptor is not None:
+                self._acceptor.made_room()
             await conn.close()
 
     async def _agree_on_tls(self, conn: Conn, context: ssl.SSLContext) -> bool:
         """The handshake, in the handler's task: nobody else waits for it."""
         try:
-            await conn._tls_server(context, _core.to_deadline(self._handshake_timeout))
+            await conn._tls_server(context, _core.to_deadline(self._limits.handshake_timeout))
         except (Error, OSError) as error:
             logger.warning("TLS handshake of %r failed: %s", conn, error)
             return False
@@ -189,24 +225,49 @@ class Server(Listening[Handler]):
 class _Acceptor:
     """The listening socket in its loop."""
 
-    def __init__(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-        self.address = of_socket(listener.getsockname())
-        self._listener = listener
+    def __init__(
+        self, listener: Listener, serve: Callable[[socket.socket], None], has_room: Callable[[], bool]
+    ) -> None:
+        self.listener = listener
+        self._listener = listener.socket
         self._serve = serve
+        self._has_room = has_room
+        self._full = False
+        self._timer: asyncio.TimerHandle | None = None
         self._back_off = 0.0
         self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(listener, self._accept)
+        self._loop.add_reader(self._listener, self._accept)
+
+    def repeat(self, interval: float, look: Callable[[], None]) -> None:
+        """Calls `look` every so many seconds, until it is stopped."""
+
+        def again() -> None:
+            look()
+            self.repeat(interval, look)
+
+        self._timer = self._loop.call_later(interval, again)
+
+    def made_room(self) -> None:
+        """A connection has ended."""
+        if self._full:
+            self._full = False
+            self._loop.add_reader(self._listener, self._accept)
 
     def stop(self) -> None:
         """Ends the listening."""
-        if self._pause is not None:
-            self._pause.cancel()
+        for timer in (self._pause, self._timer):
+            if timer is not None:
+                timer.cancel()
         self._loop.remove_reader(self._listener)
-        self._listener.close()
+        self.listener.close()
 
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
+            if not self._has_room():
+                self._full = True
+                self._loop.remove_reader(self._listener)
+                return
             try:
                 sock, _ = self._listener.accept()
             except BlockingIOError:
@@ -221,11 +282,11 @@ class _Acceptor:
     def _survives(self, error: OSError) -> bool:
         """Whether to go on accepting at once: most errors belong to the connection that was not accepted."""
         if error.errno in FATAL:
-            logger.error("listening on %s ended: %s", self.address, error)
+            logger.error("listening on %s ended: %s", self.listener.address, error)
             self._loop.remove_reader(self._listener)
         elif error.errno in CAPACITY:
             if self._back_off == 0.0:
-                logger.error("cannot accept connections on %s for now: %s", self.address, error)
+                logger.error("cannot accept connections on %s for now: %s", self.listener.address, error)
             self._back_off = longer(self._back_off)
             self._loop.remove_reader(self._listener)
             self._pause = self._loop.call_later(self._back_off, self._resume)

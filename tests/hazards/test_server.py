@@ -70,10 +70,21 @@ def test_H77_close_ends_connections_and_handlers() -> None:
 
 
 def test_H77_shutdown_lets_handlers_finish_and_then_cuts() -> None:
-    with gtcp.Server("127.0.0.1:0", echo) as server, client(server) as conn:
-        assert conn.send_recv(b"x", 1) == b"x"
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(conn: gtcp.Conn) -> None:
+        assert conn.recv(1) == b"x"
+        begun.set()
+        assert go_on.wait(LONG)
+        conn.send(b"y")
+        conn.recv_pkg()  # of which the half has come
+
+    with gtcp.Server("127.0.0.1:0", work) as server, client(server) as conn:
+        conn.send(b"x\0")
+        assert begun.wait(LONG)
         stopping = Worker(lambda: server.shutdown(SHORT))
-        assert conn.send_recv(b"y", 1) == b"y"
+        go_on.set()
+        assert conn.recv(1, timeout=LONG) == b"y"
         assert stopping.result() == 1
         with pytest.raises((gtcp.EOF, gtcp.ResetError)):
             conn.recv(1)

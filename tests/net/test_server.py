@@ -196,12 +196,15 @@ def test_F11_shutdown_cuts_those_who_take_too_long() -> None:
     begun = threading.Barrier(4)
 
     def hang(conn: gtcp.Conn) -> None:
+        assert conn.recv(1) == b"x"
         begun.wait(LONG)
         with pytest.raises(gtcp.ClosedError):
-            conn.recv()
+            conn.recv_pkg()
 
     with gtcp.Server("127.0.0.1:0", hang) as server:
         conns = [gtcp.Conn(address_of(server), LONG) for _ in range(3)]
+        for conn in conns:
+            conn.send(b"x\0\5abc")  # the rest of the package never comes
         begun.wait(LONG)
         with takes(SHORT):
             assert server.shutdown(SHORT) == 3

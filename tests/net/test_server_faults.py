@@ -160,8 +160,9 @@ class FailingListener:
 
 
 def inject(server: gtcp.Server, number: int, times: int) -> FailingListener:
-    acceptor: Any = server._acceptor
-    acceptor._listener = failing = FailingListener(acceptor._listener, number, times)
+    service: Any = server._service
+    listener = service.acceptor._listener
+    listener.socket = failing = FailingListener(listener.socket, number, times)
     return failing
 
 

@@ -1,0 +1,246 @@
+"""One run of a server: from the first connection to the end of the last handler."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gtcp import _core
+from gtcp._acceptor import Acceptor
+from gtcp._conn import Conn
+from gtcp._dial import tune
+from gtcp._errors import EOF, ClosedError, Error
+from gtcp._limits import Patience
+from gtcp._listen import Listening
+from gtcp._listener import Listener
+from gtcp._stats import Tally
+from gtcp._workers import Crew
+
+if TYPE_CHECKING:
+    import ssl
+
+Handler = Callable[[Conn], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a server's user wants to be told."""
+
+    on_connect: Callable[[Conn], object] | None
+    on_close: Callable[[Conn, BaseException | None], object] | None
+    on_error: Callable[[Conn | None, BaseException], object] | None
+
+    def __post_init__(self) -> None:
+        """TypeError for what is no function."""
+        for name in self.__slots__:
+            if not (getattr(self, name) is None or callable(getattr(self, name))):
+                raise TypeError(f"{name} must be a function, not {type(getattr(self, name)).__name__}")
+
+
+logger = logging.getLogger("gtcp")
+
+# How long greenlets may go on after the end before they are killed.
+_FAREWELL = 1.0
+
+# Whose handler the caller is.
+_serving: contextvars.ContextVar[Conn | None] = contextvars.ContextVar("gtcp_serving", default=None)
+
+
+class Service:
+    """The connections of a running server. No lock is held anywhere, so a signal handler may end it at any moment."""
+
+    def __init__(
+        self, settings: Listening[Handler], listener: Listener, crew: Crew, hooks: Hooks, tally: Tally, gather: bool
+    ) -> None:
+        self._settings = settings
+        self._crew = crew
+        self._hooks = hooks
+        self._tally = tally
+        self._gather = gather
+        self._limits = settings._limits
+        self._patience = Patience(self._limits)
+        self._name = listener.own_name()
+        # Each with the moment its handler began, None before.
+        self._connections: dict[Conn, float | None] = {}
+        # Handlers that wait in `shutdown`, so nobody waits for them.
+        self._spared: set[Conn] = set()
+        self._ending = False
+        self._all_done = _core.Signal()
+        self.closed = _core.Signal()
+        self.acceptor = Acceptor(
+            listener, self._serve, self._has_room, self._look, self._patience.interval, partial(self._tell_error, None)
+        )
+
+    # -- from any thread
+
+    def start(self) -> None:
+        """RuntimeError when there can be no more threads."""
+        host = self._crew.host
+        try:
+            threading.Thread(target=host, args=(self._live, self._part), name="gtcp-accept", daemon=True).start()
+        except BaseException:
+            self.acceptor.close()
+            raise
+
+    def connections(self) -> list[Conn]:
+        return list(self._connections)
+
+    def close(self) -> None:
+        """Ends everything at once."""
+        self._ending = True
+        self.acceptor.stop()
+        for conn in self.connections():
+            conn._cut("the server was closed")
+        self._crew.close()
+        self.closed.set()
+
+    def shutdown(self, deadline: float | None) -> int:
+        """Lets handlers that work finish, then ends the rest; answers how many those were."""
+        own = _serving.get()
+        if own is not None and own in self._connections:
+            self._spared.add(own)
+        self._ending = True
+        self.acceptor.stop()
+        for conn in self.connections():
+            conn._drain()
+        self._note_end()
+        self._all_done.wait(deadline)
+        cut = len(self._connections.keys() - self._spared)
+        self._tally.add("cut", cut)
+        self.close()
+        return cut
+
+    # -- the acceptor's part
+
+    def _live(self) -> None:
+        try:
+            self.acceptor.run()
+        finally:
+            if not self._ending:  # the socket is none to listen on any more
+                self._settings._listened = None
+                self.close()
+
+    def _part(self) -> None:
+        self.closed.wait()
+        self._note_end()
+        self._all_done.wait(_core.to_deadline(_FAREWELL))
+
+    def _has_room(self) -> bool:
+        most = self._limits.max_connections
+        return most is None or len(self._connections) < most
+
+    def _serve(self, sock: socket.socket, peer: object) -> None:
+        """Takes a new connection on."""
+        self._tally.add("accepted")
+        conn = Conn.__new__(Conn)
+        try:
+            if sys.platform != "linux":  # where it inherits nothing
+                tune(sock)
+            conn._adopt(sock, self._name or sock.getsockname(), peer)
+        except OSError:
+            sock.close()  # gone already
+            return
+        self._connections[conn] = None
+        try:
+            self._crew.run(partial(self._attend, conn))
+        except RuntimeError as error:
+            logger.error("no thread for the connection from %s: %s", conn.remote_addr(), error)
+            self._tell_error(conn, error)
+            self._end(conn, error)
+
+    def _look(self) -> None:
+        """Ends the connections that kept their handlers waiting for too long."""
+        for conn, limit in self._patience.overdue(list(self._connections.items()), time.monotonic()):
+            if conn._cut(f"{limit} of {getattr(self._limits, limit):g} s"):
+                self._tally.add(limit)
+
+    # -- the handler's part, in its thread
+
+    def _attend(self, conn: Conn) -> None:
+        _serving.set(conn)
+        error: BaseException | None = None
+        try:
+            if self._welcomes(conn):
+                self._handle(conn)
+        except BaseException as raised:  # noqa: BLE001 (nothing a handler raises ends the server)
+            error = self._judge(conn, raised)
+        finally:
+            self._end(conn, error)
+            _serving.set(None)
+
+    def _welcomes(self, conn: Conn) -> bool:
+        """Whether the connection is wanted, and has agreed on TLS: the acceptor waits for neither."""
+        welcome = self._hooks.on_connect
+        if welcome is not None and welcome(conn) is False:
+            self._tally.add("refused")
+            return False
+        context = self._settings._tls
+        return context is None or self._agree_on_tls(conn, context)
+
+    def _agree_on_tls(self, conn: Conn, context: ssl.SSLContext) -> bool:
+        from gtcp import _tls
+
+        try:
+            _tls.accept(conn, context, _core.to_deadline(self._limits.handshake_timeout))
+        except (Error, OSError) as error:
+            self._tally.add("handshakes_failed")
+            logger.warning("TLS handshake of %r failed: %s", conn, error)
+            return False
+        return True
+
+    def _handle(self, conn: Conn) -> None:
+        handler = self._settings._handler
+        assert handler is not None
+        self._connections[conn] = time.monotonic()
+        if self._gather:
+            conn._gather_sends()
+        handler(conn)
+        if self._gather and not conn.closed:
+            conn.flush()
+
+    def _judge(self, conn: Conn, error: BaseException) -> BaseException | None:
+        """What the exception that left a handler means; a failure is logged. None for a normal end."""
+        if isinstance(error, EOF) and not error.partial and error.expected is None:
+            return None
+        if isinstance(error, ClosedError) and (self._ending or conn._reason is not None):
+            return error
+        if self._ending and isinstance(error, self._crew.killed):
+            return error
+        if isinstance(error, EOF):
+            logger.error("the peer of %r closed in the middle", conn, exc_info=error)
+        else:
+            logger.error("the handler of %r failed", conn, exc_info=error)
+        self._tally.add("failed")
+        self._tell_error(conn, error)
+        return error
+
+    def _tell_error(self, conn: Conn | None, error: BaseException) -> None:
+        if self._hooks.on_error is not None:
+            self._call("on_error", self._hooks.on_error, conn, error)
+
+    def _end(self, conn: Conn, error: BaseException | None) -> None:
+        conn.close()
+        if self._hooks.on_close is not None:
+            self._call("on_close", self._hooks.on_close, conn, error)
+        self._connections.pop(conn, None)
+        self._spared.discard(conn)
+        self.acceptor.made_room()
+        self._note_end()
+
+    def _call(self, name: str, function: Callable[..., object], *arguments: object) -> None:
+        try:
+            function(*arguments)
+        except BaseException:
+            logger.exception("%s failed", name)
+
+    def _note_end(self) -> None:
+        if self._ending and len(self._connections) <= len(self._spared):
+            self._all_done.set()

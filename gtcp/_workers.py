@@ -1,0 +1,100 @@
+"""Where handlers run: each in a thread, or all as greenlets of one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from gtcp import _core
+from gtcp._threads import Workers
+
+logger = logging.getLogger("gtcp")
+
+Concurrency = Literal["threads", "greenlets"]
+Job = Callable[[], None]
+
+# A thread that served a connection waits so many seconds for the next one.
+_LINGER = 5.0
+_one_at_a_time = threading.Lock()
+
+
+class Crew(Protocol):
+    """What runs the handlers of one run of a server."""
+
+    killed: tuple[type[BaseException], ...]
+    """What a handler may get that is ended without being asked."""
+
+    def host(self, accept: Job, part: Job) -> None:
+        """Runs `accept`, in the acceptor's thread. `part` waits until the handlers have ended, but not for long."""
+
+    def run(self, job: Job) -> None:
+        """Runs the job beside the others. RuntimeError when the system has no means for that."""
+
+    def close(self) -> None:
+        """Nothing more will come. From any thread, and from a signal handler."""
+
+
+def make_crew(concurrency: Concurrency, stack_size: int | None) -> Crew:
+    """ValueError for a wrong argument; ImportError or NotImplementedError where greenlets cannot run."""
+    if concurrency == "threads":
+        return Threads(stack_size)
+    if concurrency == "greenlets":
+        return Greenlets()
+    raise ValueError(f"concurrency must be 'threads' or 'greenlets', got {concurrency!r}")
+
+
+class Threads:
+    """A thread for each handler; one that is done waits for the next for a while."""
+
+    killed: tuple[type[BaseException], ...] = ()
+
+    def __init__(self, stack_size: int | None) -> None:
+        self._stack_size = stack_size
+        self._workers = Workers("gtcp-handler", _LINGER, self._start)
+        self.run = self._workers.submit
+        self.close = self._workers.close
+
+    def host(self, accept: Job, part: Job) -> None:  # noqa: ARG002 (threads end by themselves)
+        accept()
+
+    def _start(self, work: Job, name: str) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        if self._stack_size is None:
+            thread.start()
+            return
+        with _one_at_a_time:  # the size is the interpreter's, for every thread that is made meanwhile
+            before = threading.stack_size(self._stack_size)
+            try:
+                thread.start()
+            finally:
+                threading.stack_size(before)
+
+
+class Greenlets:
+    """Greenlets of one hub, which runs in the acceptor's thread."""
+
+    def __init__(self) -> None:
+        self._hub: _core.Hub | None = None
+        _core.Hub()  # what is missing is said when the server is made, not in its thread
+        self.killed: tuple[type[BaseException], ...] = (_core.greenlet_exit(),)
+
+    def host(self, accept: Job, part: Job) -> None:
+        def root() -> None:
+            accept()
+            part()
+
+        self._hub = hub = _core.Hub(_log_failure)
+        hub.run(hub.spawn(root))
+
+    def run(self, job: Job) -> None:
+        assert self._hub is not None
+        self._hub.spawn(job)
+
+    def close(self) -> None:
+        pass  # `part` ends the hub
+
+
+def _log_failure(error: BaseException) -> None:
+    logger.error("a greenlet failed", exc_info=error)
