@@ -143,6 +143,8 @@ cdef class Transport(Socket):
         """One read of records that have come; -EAGAIN when none have. Needs the turn of TLS, and no receiver."""
         cdef Tls tls = self.tls
         cdef Py_ssize_t n = posix.recv(self.fd, tls.room(), CIPHERTEXT, posix.MSG_DONTWAIT)
+        if n == 0 and self.closed:
+            raise_closed()          # what we shut ourselves was not cut off by the peer
         if n >= 0:
             tls.feed(n)
         elif n == -posix.EINTR:

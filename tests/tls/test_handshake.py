@@ -1,0 +1,301 @@
+"""Handshakes that must fail, and those that never end. Row ids are those of the project's table of faults."""
+
+import datetime as dt
+import logging
+import socket
+import ssl
+import threading
+from typing import Any
+
+import pytest
+import trustme
+
+import gtcp
+from conftest import MakePeer
+from net.ends import Serve
+from support.calls import Call
+from support.peers import drips, says, silent
+from support.timing import LONG, SHORT, quick, takes
+from support.tls import Authority, Ends
+
+
+def echo(conn: gtcp.Conn) -> None:
+    for package in conn.packages():
+        conn.send_pkg(package)
+
+
+def never(conn: gtcp.Conn) -> None:
+    raise AssertionError("the handler was called")
+
+
+def address_of(server: gtcp.Server) -> tuple[str, int]:
+    address = server.get_listened_address()
+    assert address is not None
+    return address.host, address.port
+
+
+def expired(authority: Authority) -> trustme.LeafCert:
+    return authority.issue("127.0.0.1", not_after=dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc))
+
+
+BAD = {
+    "expired": lambda authority: authority.server(expired(authority)),
+    "wrong host": lambda authority: authority.server(authority.issue("example.org")),
+    "wrong authority": lambda authority: Authority().server(),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_G1_a_certificate_that_proves_nothing_is_refused(serve: Serve, authority: Authority, what: str) -> None:
+    server = serve(never, tls=BAD[what](authority))
+    with pytest.raises(gtcp.CertificateError) as caught:
+        gtcp.Conn(address_of(server), LONG, tls=authority.client())
+    assert isinstance(caught.value, ssl.SSLCertVerificationError)
+    assert isinstance(caught.value, gtcp.Error)
+    assert "certificate verify failed" in str(caught.value)
+
+
+def test_G1_verification_is_on_by_default(serve: Serve, authority: Authority) -> None:
+    server = serve(never)
+    for dial in (
+        lambda: gtcp.Conn(address_of(server), LONG, tls=True),
+        lambda: gtcp.PoolConn(address_of(server), tls=True),
+    ):
+        with pytest.raises(gtcp.CertificateError):
+            dial()
+
+
+def test_G1_the_name_is_the_one_that_was_asked_for(serve: Serve, authority: Authority) -> None:
+    server = serve(echo, tls=authority.server(authority.issue("example.org")))
+    with gtcp.Conn(address_of(server), LONG, tls=authority.client(), server_hostname="example.org") as conn:
+        assert conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_G1_old_versions_are_refused(serve: Serve, authority: Authority) -> None:
+    old = authority.server()
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1
+    with pytest.raises(gtcp.TLSError) as caught:
+        gtcp.Conn(address_of(serve(never, tls=old)), LONG, tls=authority.client())
+    assert isinstance(caught.value, ssl.SSLError)
+
+
+def test_G1_a_client_without_a_certificate_where_one_is_required(
+    serve: Serve, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(never, tls=authority.server(mutual=True))
+    # In TLS 1.3 the client's own handshake is over before the server can say no.
+    with (
+        caplog.at_level(logging.WARNING, "gtcp"),
+        pytest.raises(gtcp.Error) as caught,
+        gtcp.Conn(address_of(server), LONG, tls=authority.client()) as conn,
+    ):
+        conn.recv_pkg(timeout=LONG)
+    assert isinstance(caught.value, gtcp.TLSError | gtcp.ResetError)
+    server.shutdown(LONG)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_G1_both_sides_can_prove_who_they_are(serve: Serve, authority: Authority) -> None:
+    seen: list[Any] = []
+
+    def handler(conn: gtcp.Conn) -> None:
+        info = conn.tls_info()
+        assert info is not None
+        seen.append(info.peer_certificate)
+        echo(conn)
+
+    ours = authority.client()
+    authority.issue("client.example").configure_cert(ours)
+    with gtcp.Conn(address_of(serve(handler, tls=authority.server(mutual=True))), LONG, tls=ours) as conn:
+        assert conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
+    assert ("DNS", "client.example") in seen[0]["subjectAltName"]
+
+
+def test_G2_a_plain_client_of_a_tls_server(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(never)
+    with (
+        caplog.at_level(logging.WARNING, "gtcp"),
+        socket.create_connection(address_of(server), LONG) as plain,
+        quick(10 * SHORT),
+    ):
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        while plain.recv(4096):  # an alert at most
+            pass
+    server.shutdown(LONG)
+    assert len(caplog.records) == 1
+    assert "handshake" in caplog.records[0].message
+
+
+@pytest.mark.parametrize("greeting", [b"220 mail.example ready\r\n", b"\x00\x05hello", b"\x15\x03\x01\x00\x02\x02\x28"])
+def test_G2_a_tls_client_of_a_plain_server(peer: MakePeer, authority: Authority, greeting: bytes) -> None:
+    with quick(10 * SHORT), pytest.raises(gtcp.TLSError):
+        gtcp.Conn(peer(says(greeting)).address, LONG, tls=authority.client())
+
+
+def test_G2_a_server_that_hangs_up_in_the_handshake(peer: MakePeer, authority: Authority) -> None:
+    with pytest.raises(gtcp.Error) as caught:
+        gtcp.Conn(peer(lambda sock: None).address, LONG, tls=authority.client())
+    assert isinstance(caught.value, gtcp.TLSError | gtcp.EOF | gtcp.ResetError)
+
+
+def test_G3_a_server_that_never_answers(peer: MakePeer, authority: Authority) -> None:
+    address = peer(silent).address
+    with takes(2 * SHORT), pytest.raises(gtcp.Timeout):
+        gtcp.Conn(address, 2 * SHORT, tls=authority.client())
+    with takes(2 * SHORT), pytest.raises(gtcp.Timeout), gtcp.Pool(address, tls=authority.client()) as pool:
+        pool.acquire(2 * SHORT)
+
+
+def test_D1_G3_a_handshake_that_drips_does_not_extend_the_timeout(peer: MakePeer, authority: Authority) -> None:
+    record = b"\x16\x03\x03\x40\x00" + b"\x02\x00\x3f\xfc" + bytes(200)
+    address = peer(drips(record, SHORT / 20)).address
+    with takes(3 * SHORT), pytest.raises(gtcp.Timeout):
+        gtcp.Conn(address, 3 * SHORT, tls=authority.client())
+
+
+def test_G3_fifty_clients_that_never_shake_hands(serve: Serve, authority: Authority) -> None:
+    server = serve(echo, handshake_timeout=3 * SHORT)
+    silent = [socket.create_connection(address_of(server), LONG) for _ in range(50)]
+    try:
+        with quick(2 * SHORT), gtcp.Conn(address_of(server), LONG, tls=authority.client()) as conn:
+            assert conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
+        for sock in silent:
+            assert sock.recv(1) == b""
+    finally:
+        for sock in silent:
+            sock.close()
+
+
+def test_D1_G3_a_client_that_drips_its_handshake_is_cut_off(serve: Serve) -> None:
+    server = serve(never, handshake_timeout=3 * SHORT)
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500)
+    over = threading.Event()
+
+    def drip(sock: socket.socket) -> None:
+        for i in range(len(hello)):
+            if over.wait(SHORT / 20):
+                return
+            try:
+                sock.send(hello[i : i + 1])
+            except OSError:
+                return
+
+    with socket.create_connection(address_of(server), LONG) as sock, takes(3 * SHORT, 2 * SHORT):
+        dripping = Call(drip, sock)
+        assert sock.recv(1) == b""
+        over.set()
+        dripping.result()
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_G4_words_before_the_handshake_reach_no_handler(serve: Serve, how: str) -> None:
+    server = serve(never)
+    with socket.create_connection(address_of(server), LONG) as plain:
+        plain.sendall(b"\x00\x05admin")
+        if how == "reset":
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    assert server.shutdown(LONG) == 0
+
+
+def test_G4_start_tls_refuses_what_was_said_in_the_clear(authority: Authority) -> None:
+    def handler(conn: gtcp.Conn) -> None:
+        conn.send(b"hello" + b"injected")
+        with pytest.raises(gtcp.EOF):
+            conn.recv(1, timeout=LONG)
+
+    with gtcp.Server("127.0.0.1:0", handler) as server, gtcp.Conn(address_of(server), LONG) as conn:
+        assert conn.recv(5, timeout=LONG) == b"hello"
+        with pytest.raises(gtcp.BrokenError):
+            conn.start_tls(authority.client(), server_hostname="127.0.0.1")
+
+
+def test_start_tls_on_both_sides(authority: Authority) -> None:
+    def handler(conn: gtcp.Conn) -> None:
+        assert conn.recv_line(timeout=LONG) == b"STARTTLS"
+        conn.send(b"go\n")
+        conn.start_tls(authority.server(), server_side=True, timeout=LONG)
+        echo(conn)
+
+    with gtcp.Server("127.0.0.1:0", handler) as server, gtcp.Conn(address_of(server), LONG) as conn:
+        assert conn.tls_info() is None
+        conn.send(b"STARTTLS\n")
+        assert conn.recv_line(timeout=LONG) == b"go"
+        conn.start_tls(authority.client(), timeout=LONG)
+        assert conn.send_recv_pkg(b"secret", timeout=LONG) == b"secret"
+        info = conn.tls_info()
+        assert info is not None
+        assert info.version == "TLSv1.3"
+
+
+def test_the_name_and_the_protocol_are_negotiated(serve: Serve, authority: Authority) -> None:
+    asked: list[str | None] = []
+    theirs = authority.server(authority.issue("one.example"))
+    theirs.sni_callback = lambda session, name, context: asked.append(name)
+    theirs.set_alpn_protocols(["pkg/2", "pkg/1"])
+    ours = authority.client()
+    ours.set_alpn_protocols(["pkg/1"])
+    with gtcp.Conn(address_of(serve(echo, tls=theirs)), LONG, tls=ours, server_hostname="one.example") as conn:
+        info = conn.tls_info()
+    assert info is not None
+    assert (asked, info.alpn_protocol) == (["one.example"], "pkg/1")
+    assert info.peer_certificate is not None
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_next_dial_resumes_the_session(serve: Serve, authority: Authority, version: ssl.TLSVersion) -> None:
+    ours = authority.client()
+    ours.maximum_version = version
+    server = serve(echo)
+    resumed = []
+    for _ in range(3):
+        with gtcp.Conn(address_of(server), LONG, tls=ours) as conn:
+            assert conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
+            info = conn.tls_info()
+            assert info is not None
+            resumed.append(info.resumed)
+    assert resumed == [False, True, True]
+
+
+def test_reload_tls_keeps_what_is_open(authority: Authority, tmp_path: Any) -> None:
+    crt, key, _ = authority.files(tmp_path)
+    server = gtcp.Server("127.0.0.1:0", echo)
+    server.set_tls_key_crt(crt, key)
+    with server, gtcp.Conn(address_of(server), LONG, tls=authority.client()) as before:
+        old = before.tls_info()
+        authority.files(tmp_path)  # renewed
+        server.reload_tls()
+        with gtcp.Conn(address_of(server), LONG, tls=authority.client()) as after:
+            new = after.tls_info()
+            assert old is not None
+            assert new is not None
+            assert old.peer_certificate != new.peer_certificate
+            for conn in (before, after):
+                assert conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
+        key.write_text("nonsense")
+        with pytest.raises(gtcp.TLSError):
+            server.reload_tls()
+        with gtcp.Conn(address_of(server), LONG, tls=authority.client()) as conn:  # as before
+            assert conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
+
+
+def test_H1_close_ends_a_handshake(peer: MakePeer, ends: Ends) -> None:
+    with gtcp.Conn(peer(silent).address, LONG) as conn:
+        shaking = Call(conn.start_tls, ends.ours, timeout=LONG).sleeping()
+        with quick():
+            conn.close()
+            with pytest.raises(gtcp.ClosedError):
+                shaking.result()
+
+
+@pytest.mark.parametrize(
+    ("tls", "error"), [(1, TypeError), ("yes", TypeError), (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ValueError)]
+)
+def test_wrong_configurations_are_told_before_a_dial(tls: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="tls must be"):
+        gtcp.Conn("127.0.0.1:1", tls=tls)
+    with pytest.raises(error, match="tls must be"):
+        gtcp.Pool("127.0.0.1:1", tls=tls)
+    with pytest.raises(ValueError, match="server_hostname is for TLS"):
+        gtcp.Conn("127.0.0.1:1", server_hostname="x")
