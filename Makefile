@@ -7,7 +7,7 @@
 # make chaos     25 000 random faults; ARGS="--seconds 60", ARGS="--seed 1 --only 7"
 # make fuzz      a million inputs for the parser and the arguments, by libFuzzer (clang is installed if need be)
 # make asan, tsan, valgrind    the suite, a stress of threads and a smoke test, on a core that is watched
-# make soak      leaks: a million packages and leases, 200 000 dials, 20 minutes of chaos; ARGS=--short for one minute
+# make soak      leaks: a million packages, leases and requests by id, 200 000 dials, 20 minutes of chaos; ARGS=--short for one minute
 # make coverage  the suite, and which lines of Python and Cython it did not reach
 # make clean     back to a fresh checkout
 #

@@ -2,8 +2,9 @@
 
     python tests/soak/run.py [--short] [PART ...]
 
-Parts: packages (a million round trips), pool (a million leases), dials (200 000), buffers, forks, deadlines (2000),
-exits, chaos (20 minutes). --short does each for some seconds, and chaos for one minute.
+Parts: packages (a million round trips), pool (a million leases), dials (200 000), buffers, forks, replies (a million
+requests, none of which gets another's), deadlines (2000), exits, chaos (20 minutes). --short does each for some seconds,
+and chaos for one minute.
 """
 
 from __future__ import annotations
@@ -85,9 +86,10 @@ def watch(name: str, count: int, operate: Callable[[int], None]) -> None:
 
 
 @contextlib.contextmanager
-def peer(program: str) -> Iterator[str]:
+def peer(program: str, module: str = "gtcp.testing") -> Iterator[str]:
     """A peer in a process of its own, so that only this side is measured."""
-    source = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from gtcp.testing import *; p = Peer({program}); "
+    source = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from gtcp.testing import Peer; "
+    source += f"from {module} import *; p = Peer({program}); "
     source += "print(p.address, flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", source], stdin=-1, stdout=-1, text=True) as process:
         assert process.stdout is not None
@@ -194,12 +196,20 @@ def deadlines(count: int) -> None:
     all_of_them(count)
 
 
+def replies(count: int) -> None:
+    from soak.replies import run
+
+    with peer("answer", "soak.replies") as address:
+        run(address, count)
+
+
 PARTS: dict[str, tuple[Callable[[int], None], int, int]] = {
     "packages": (packages, 1_000_000, 60_000),
     "pool": (pool, 1_000_000, 60_000),
     "dials": (dials, 200_000, 6_000),
     "buffers": (buffers, 3, 1),
     "forks": (forks, 200, 20),
+    "replies": (replies, 1_000_000, 20_000),
     "deadlines": (deadlines, 2000, 200),
     "exits": (exits, 200, 5),
     "chaos": (chaos, 1200, 60),
