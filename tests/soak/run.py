@@ -3,8 +3,8 @@
     python tests/soak/run.py [--short] [PART ...]
 
 Parts: packages (a million round trips), pool (a million leases), dials (200 000), buffers, forks, replies (a million
-requests, none of which gets another's), deadlines (2000), exits, chaos (20 minutes). --short does each for some seconds,
-and chaos for one minute.
+requests, none of which gets another's), deadlines (2000), exits, chaos (20 minutes). --short does each for some
+seconds, and chaos for one minute.
 """
 
 from __future__ import annotations
