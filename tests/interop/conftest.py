@@ -1,6 +1,7 @@
 """The programs at the other end: found or built once, started and stopped around each test."""
 
 import os
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from support.timing import LONG
 GOPEER = Path(__file__).with_name("gopeer")
 BUILD_LIMIT = 180.0
 
-Serve: TypeAlias = Callable[[Callable[[gtcp.Conn], object]], str]
+Serve: TypeAlias = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +70,8 @@ def serve(caplog: pytest.LogCaptureFixture) -> Iterator[Serve]:
     """
     servers = []
 
-    def start(handler: Callable[[gtcp.Conn], object]) -> str:
-        server = gtcp.Server("127.0.0.1:0", handler)
+    def start(handler: Callable[[gtcp.Conn], object], tls: ssl.SSLContext | None = None) -> str:
+        server = gtcp.Server("127.0.0.1:0", handler, tls=tls)
         server.start()
         servers.append(server)
         return f"127.0.0.1:{server.get_listened_port()}"

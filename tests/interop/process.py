@@ -13,9 +13,11 @@ from support.timing import LONG
 class LineProcess:
     """A running child; a thread reads its output, so it can never stall on a full pipe."""
 
-    def __init__(self, args: Sequence[str]) -> None:
+    def __init__(self, args: Sequence[str], *, errors_too: bool = False) -> None:
+        """`errors_too`: what it says on its standard error is among the lines."""
         self.args = args
-        self._child = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        errors = subprocess.STDOUT if errors_too else None
+        self._child = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read_lines, name=f"output of {args[0]}", daemon=True)
         self._reader.start()

@@ -12,9 +12,11 @@ from interop.process import LineProcess
 class RedisServer:
     """A running redis-server that can be stopped and started again on the same port."""
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    def __init__(self, binary: str, folder: Path, tls: tuple[Path, Path, Path] | None = None) -> None:
+        """`tls`: its certificate, the key and the authority; it speaks TLS alone then."""
         self._binary = binary
         self._folder = folder
+        self._tls = tls
         self._port = _quiet_port()
         self.address = f"127.0.0.1:{self._port}"
         self.start()
@@ -22,6 +24,10 @@ class RedisServer:
     def start(self) -> None:
         settings = {"bind": "127.0.0.1", "port": self._port, "dir": self._folder}
         settings |= {"save": "", "appendonly": "no", "hz": 100}  # hz: how soon it sees the signal to stop
+        if self._tls is not None:
+            names = ("tls-cert-file", "tls-key-file", "tls-ca-cert-file")
+            settings |= {"port": 0, "tls-port": self._port, "tls-auth-clients": "no"}
+            settings |= dict(zip(names, self._tls, strict=True))
         words = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
         self._process: LineProcess | None = LineProcess([self._binary, *words])
         log = []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.peers import free_port, listen
+from support.programs import require
 from support.timing import LONG, SHORT
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -52,6 +53,17 @@ def test_pool_disconnect_as_documented_then_by_default(address: str) -> None:
     first, second = (client_port(line, address) for line in documented[1::2])
     assert first != second
     assert len({client_port(line, address) for line in default}) == len(default) == 4
+
+
+def test_tls_echo_answers_on_one_connection_and_refuses_strangers(address: str) -> None:
+    require("openssl")
+    done = run("tls_echo.py", address)
+    assert (done.returncode, done.stderr) == (0, "")
+    *answers, refused = done.stdout.splitlines()
+    assert [line.split()[:3] for line in answers] == [[">", "secret", str(i)] for i in range(3)]
+    assert len({line.split()[3] for line in answers}) == 1
+    assert {line.split()[4] for line in answers} == {"TLSv1.3"}
+    assert refused.startswith("refused: self-signed certificate")
 
 
 @pytest.mark.parametrize("example", ["pool_basic.py", "pool_disconnect.py"])

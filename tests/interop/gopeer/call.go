@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,6 +83,16 @@ func (s *session) do(c command) (reply, error) {
 	switch c.Op {
 	case "dial":
 		conn, err := gtcp.NewConn(c.Addr)
+		if err != nil {
+			return reply{}, err
+		}
+		return s.open(conn)
+	case "dial_tls": // the data is the PEM file of the authority to trust
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(c.Data) {
+			return reply{}, fmt.Errorf("no certificate in the data")
+		}
+		conn, err := gtcp.NewConnTLS(c.Addr, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})
 		if err != nil {
 			return reply{}, err
 		}

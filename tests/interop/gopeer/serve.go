@@ -26,6 +26,8 @@ func serve(args []string) error {
 	till := flags.String("till", "", "till: the delimiter")
 	header := flags.Int("header", 0, "package, flood: bytes of the header, 0 for the default")
 	limit := flags.Int("max", 0, "package, flood: largest payload, 0 for the default")
+	crt := flags.String("crt", "", "certificate file: the server speaks TLS")
+	key := flags.String("key", "", "its key")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -51,6 +53,11 @@ func serve(args []string) error {
 			fmt.Fprintln(os.Stderr, "gopeer:", err)
 		}
 	})
+	if *crt != "" {
+		if err := server.SetTLSKeyCrt(*crt, *key); err != nil {
+			return err
+		}
+	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Run() }()
 	port, err := listeningPort(server, stopped)
