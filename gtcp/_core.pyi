@@ -16,6 +16,7 @@ from gtcp._options import PkgOption, Retry
 
 _T_co = TypeVar("_T_co", covariant=True)
 _T = TypeVar("_T")
+_C = TypeVar("_C", bound=AsyncConn)
 _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
@@ -24,10 +25,12 @@ __all__ = [
     "REASON_NAMES",
     "Alarm",
     "AsyncConn",
+    "AsyncPool",
     "AsyncUnitIterator",
     "BaseConn",
     "BasePool",
     "BlockingConn",
+    "BlockingPool",
     "Claim",
     "Directory",
     "Fiber",
@@ -460,8 +463,9 @@ class _Books(TypedDict):
 class Claim:
     """A caller's claim to a connection, for which a dial may be under way."""
 
+@disjoint_base
 class BasePool:
-    """The core of Pool. It calls these methods of its subclass, those with a flag in `_configure` only if that is set.
+    """What every Pool shares. It calls methods of its subclass, those with a flag in `_configure` only if that is set.
 
     `_begin(claim, deadline)`: begins the dial of a claim, which ends in `_settle` or `_fail`, or goes on elsewhere
     after `_pass_on`. `_cancel(doing) -> bool`: nobody wants the result of a dial that goes on elsewhere; True when it
@@ -478,9 +482,6 @@ class BasePool:
     """
 
     def __new__(cls, *args: object, **kwargs: object) -> Self: ...
-    def acquire(self, timeout: float | None = ...) -> BaseConn:
-        """Lends a connection, an object of `lease_type`; by default within the pool's `timeout`."""
-
     @property
     def closed(self) -> bool:
         """The pool lends nothing any more."""
@@ -556,6 +557,28 @@ class BasePool:
         """Nothing is idle, on loan, under way or waited for."""
 
     def _books(self) -> _Books: ...
+
+class BlockingPool(BasePool):
+    """A pool whose callers block."""
+
+    def acquire(self, timeout: float | None = ...) -> BaseConn:
+        """Lends a connection, an object of `lease_type`; by default within the pool's `timeout`."""
+
+class AsyncPool(BasePool):
+    """A pool whose callers are tasks of one event loop.
+
+    `_greet` and `_redial` of its subclass answer awaitables here, and `_part` may: `_spawn(coroutine) -> Task` makes a
+    task of that. `_bound(loop)`: the pool belongs to this loop from now on. `_tend()`: it wants to be looked after.
+    """
+
+    def _enter_loop(self) -> None:
+        """The pool serves the running loop, or RuntimeError."""
+
+    def _lend(self, lease: _C, timeout: float | None = ...) -> Coroutine[object, object, _C]:
+        """Fills a new handle with a connection on loan and answers it."""
+
+    async def _drain(self, deadline: float | None) -> int:
+        """`_cut` for a loop."""
 
 @final
 class Directory:

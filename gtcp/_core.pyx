@@ -29,5 +29,6 @@ include "_corelib/aiocalls.pxi"     # the different calls
 include "_corelib/aioconn.pxi"      # the handle that has them
 include "_corelib/lease.pxi"        # a handle on loan from a pool
 include "_corelib/pool.pxi"         # what the Python layer builds its pool on
+include "_corelib/aiopool.pxi"      # one whose callers are tasks
 include "_corelib/directory.pxi"    # the shared pools, by address
 include "_corelib/start.pxi"        # once per process

@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, NoReturn
 
 from gtcp import _core
-from gtcp._conn import Conn
+from gtcp._conn import Conn, Handle
 
 if TYPE_CHECKING:
     import ssl
@@ -52,11 +52,16 @@ class PoolConn(Conn):
         self._discard()
 
     def _dropped(self) -> None:
-        try:
-            if not sys.is_finalizing():
-                warnings.warn(f"lease not closed: {self!r}", ResourceWarning, source=self, stacklevel=2)
-        finally:
-            self._leak()
+        give_up(self)
+
+
+def give_up(lease: Handle) -> None:
+    """Nobody holds the lease any more: says so, and frees its place in the pool."""
+    try:
+        if not sys.is_finalizing():
+            warnings.warn(f"lease not closed: {lease!r}", ResourceWarning, source=lease, stacklevel=3)
+    finally:
+        lease._leak()
 
 
 PoolConn.__module__ = "gtcp"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,18 +10,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from gtcp import _core, _reaper
-from gtcp._address import Address, AddressLike, parse
+from gtcp._address import Address, AddressLike
 from gtcp._attempt import Attempt
 from gtcp._conn import Conn
 from gtcp._connector import Connector, wrap
 from gtcp._dial import SocketOption, earlier
-from gtcp._errors import Error, PoolClosed, PoolTimeout, Timeout
+from gtcp._errors import Error, PoolClosed
 from gtcp._lease import PoolConn
+from gtcp._lending import Lending
 from gtcp._options import check_count
-from gtcp._pooloptions import check_options
-from gtcp._stats import PoolStats
 from gtcp._threads import workers
-from gtcp._watchlist import Watchlist
 
 if TYPE_CHECKING:
     import ssl
@@ -36,17 +33,12 @@ logger = logging.getLogger("gtcp")
 # How long a caller drives its own dial; what takes longer goes on in a thread, and the caller waits for whatever
 # connection is there first.
 _HANDS_ON = 0.005
-# A dial that its caller's own timeout ended says something about the address only after a lost SYN was sent again.
-_TELLING = 1.0
 # Dials of one `prefill` at the same time.
 _PARALLEL = 16
-# Pauses after failures to keep min_idle connections, in seconds: doubled each time.
-_FILL_PAUSE = 0.1
-_FILL_PAUSE_LAST = 10.0
 _UNSET: Any = object()
 
 
-class Pool(_core.BasePool):
+class Pool(_core.BlockingPool, Lending):
     """Connections to one address, kept for reuse. Safe for use by several threads. See docs/pool.md for advice.
 
     How many: `max_size` connections at most (None: no limit), `max_idle` idle ones at most, `min_idle` idle ones kept
@@ -103,39 +95,13 @@ class Pool(_core.BasePool):
         on_close: Callable[[Conn, str], object] | None = None,
     ) -> None:
         names = Pool.__init__.__kwdefaults__ or {}
-        self._options: Any = {name: value for name, value in locals().items() if name in names}
-        check_options(self._options)
-        self.addr = parse(addr)
-        self._connector = Connector(self.addr, self._options)
-        self._check = check if callable(check) else None
-        self._watchlist = None if leak_threshold is None else Watchlist(self.addr, leak_threshold)
-        # Dials for min_idle: under way, failures in a row, not before.
-        self._filling: set[_core.Claim] = set()
-        self._fill_failures = 0
-        self._fill_after = 0.0
+        options = {name: value for name, value in locals().items() if name in names}
+        self._open(addr, options, PoolConn, Conn)
+        self._connector = Connector(self.addr, options)
         # For the shared pools: made by PoolConn, not by get_pool; strings it is known by; how it is forgotten.
         self._implicit = True
         self._spellings: list[str] = []
         self._forget: Callable[[], None] | None = None
-        self._configure(
-            lease_type=PoolConn,
-            conn_type=Conn,
-            max_size=max_size,
-            max_idle=max_idle,
-            min_idle=min_idle,
-            max_waiting=max_waiting,
-            max_uses=max_uses,
-            ttl=ttl,
-            timeout=timeout,
-            fifo=order == "fifo",
-            look=check is not False,
-            renews=reconnect,
-            one_way=one_way,
-            greets=self._check is not None or on_acquire is not None,
-            parts=on_release is not None,
-            mourns=on_close is not None,
-            held=None if self._watchlist is None else self._watchlist.held,
-        )
         _reaper.enlist(self)
         self._call_if_needed()
 
@@ -144,30 +110,6 @@ class Pool(_core.BasePool):
         def acquire(self, timeout: float | None = ...) -> PoolConn: ...
 
     # -- for users
-
-    def stats(self) -> PoolStats:
-        """The pool's numbers, consistent with each other."""
-        return PoolStats(**self._books())
-
-    def clear(self) -> None:
-        """Closes the idle connections now and those on loan when they come back. The pool goes on with new ones."""
-        self._expire()
-        self._reap()
-
-    def expire(self) -> None:
-        """Nothing that is open now is lent again: what is on loan is closed when it comes back, the rest soon.
-
-        Unlike `clear` it closes nothing by itself, so it takes no time.
-        """
-        self._expire()
-        self._call_in(0.0)
-
-    def resize(self, max_size: int | None) -> None:
-        """Changes the limit. Above a smaller one, idle connections are closed now, others when they come back."""
-        if max_size is not None:
-            check_count("max_size", max_size, 1)
-        self._options["max_size"] = max_size
-        self._resize(max_size)
 
     def prefill(self, n: int, timeout: float | None = _UNSET) -> None:
         """Dials until `n` connections are idle, or as many as the limits allow.
@@ -222,9 +164,6 @@ class Pool(_core.BasePool):
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"<gtcp.Pool {self.addr} {'closed' if self.closed else self.numbers()}>"
-
     # -- dialling, for the core
 
     def _begin(self, claim: _core.Claim, deadline: float | None) -> None:
@@ -273,7 +212,7 @@ class Pool(_core.BasePool):
         """Brings a dial to its end, whatever that is."""
         began = time.monotonic()
         try:
-            self._settle_or_close(claim, self._open(attempt, until))
+            self._settle_or_close(claim, self._connect(attempt, until))
         except BaseException as error:  # noqa: BLE001 (it reaches the one who began the dial)
             self._fail(claim, error, self._trouble(error, time.monotonic() - began))
 
@@ -285,7 +224,7 @@ class Pool(_core.BasePool):
         """A new connection for a lease whose old one is dead."""
         began = time.monotonic()
         try:
-            conn = self._open(self._connector.attempt(), self._dial_deadline(deadline))
+            conn = self._connect(self._connector.attempt(), self._dial_deadline(deadline))
         except Exception as error:
             if (trouble := self._trouble(error, time.monotonic() - began)) is not None:
                 self._note_dial(trouble)
@@ -293,37 +232,11 @@ class Pool(_core.BasePool):
         self._note_dial(None)
         return conn
 
-    def _open(self, attempt: Attempt, until: float | None) -> Conn:
+    def _connect(self, attempt: Attempt, until: float | None) -> Conn:
         conn = self._connector.open(attempt, until, lambda: not self.closed)
         if conn is None:
             raise PoolClosed("the pool is closed") if self.closed else self._too_slow(attempt)
         return conn
-
-    def _dial_deadline(self, deadline: float | None) -> float | None:
-        return earlier(deadline, _core.to_deadline(self._options["connect_timeout"]))
-
-    def _too_slow(self, doing: object) -> PoolTimeout:
-        error = PoolTimeout(f"timed out while {doing} ({self.numbers()})")
-        error.stats = self.stats()
-        return error
-
-    def _trouble(self, error: BaseException, lasted: float) -> str | None:
-        """What a failed dial says against the address, or None."""
-        if isinstance(error, PoolClosed) or not isinstance(error, Exception):
-            return None
-        if isinstance(error, Timeout) and lasted < min(_TELLING, self._options["connect_timeout"] or _TELLING):
-            return None
-        try:
-            return f"{type(error).__name__}: {error}"
-        except Exception:  # noqa: BLE001 (the words of a user's exception)
-            return type(error).__name__
-
-    def _lifetime(self) -> float | None:
-        """Seconds that a new connection may live; the jitter keeps those of one burst from ending together."""
-        if self._options["max_lifetime"] is None:
-            return None
-        lifetime: float = self._options["max_lifetime"] * (1.0 - self._options["lifetime_jitter"] * random.random())
-        return lifetime
 
     # -- what the user wants to be asked and told, for the core
 
@@ -361,36 +274,10 @@ class Pool(_core.BasePool):
         except Exception:
             logger.exception("on_close of the pool of %s failed", self.addr)
 
-    def _hold(self, lease: PoolConn) -> None:
-        """A lease has begun."""
-        if self._watchlist is not None:
-            self._watchlist.add(lease)
-            self._call_in(self._watchlist.threshold)
-
     # -- looking after, for the reaper and the core
 
     def _watch(self) -> None:
         _reaper.watch()
-
-    def _tend(self) -> None:
-        self._reap()
-        if self._watchlist is not None and (pause := self._watchlist.report()) is not None:
-            self._call_in(pause)
-        if self._options["min_idle"] and not self.closed:
-            self._fill()
-
-    def _fill(self) -> None:
-        """Dials until min_idle connections are idle; after failures with longer and longer pauses."""
-        missing = self._options["min_idle"] - self.stats().idle - len(self._filling)
-        pause = self._fill_after - time.monotonic()
-        if missing > 0 and pause > 0:
-            self._call_in(pause)
-            return
-        for _ in range(missing):
-            if self._begin_apart(self._bring_idle) is None:
-                if (next_try := self._next_try()) is not None:
-                    self._call_in(next_try)
-                return
 
     def _bring_idle(self, claim: _core.Claim) -> None:
         self._filling.add(claim)
@@ -405,28 +292,7 @@ class Pool(_core.BasePool):
             self._bring(claim, self._connector.attempt(), self._dial_deadline(None))
         finally:
             self._filling.discard(claim)
-        error = self._outcome(claim, 0.0)
-        if error is None:
-            self._fill_failures = 0
-            return
-        if self._fill_failures == 0 and not self.closed:
-            logger.warning("cannot keep %d connections to %s ready: %r", self._options["min_idle"], self.addr, error)
-        pause = min(_FILL_PAUSE * 2 ** min(self._fill_failures, 10), _FILL_PAUSE_LAST) * (1.0 - random.random() / 2)
-        self._fill_failures += 1
-        self._fill_after = time.monotonic() + pause
-        self._call_in(pause)
-
-    def _forked(self) -> None:
-        if self._watchlist is not None:
-            self._watchlist.forget()
-        self._filling = set()
-        if not self.closed:
-            self._call_if_needed()
-
-    def _call_if_needed(self) -> None:
-        """Some pools are looked after from their beginning: to dial, or because a finalizer may have news for hooks."""
-        if self._options["min_idle"] or self._options["on_close"] is not None:
-            self._call_in(0.0)
+        self._filled(claim)
 
 
 Pool.__module__ = "gtcp"

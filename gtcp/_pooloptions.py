@@ -20,8 +20,8 @@ Check = Callable[["PoolConn"], object]
 Dial = Callable[["Address", "float | None"], "socket.socket | Conn"]
 
 
-class PoolOptions(TypedDict, total=False):
-    """What Pool takes beside the address."""
+class CommonOptions(TypedDict, total=False):
+    """What every Pool takes beside the address."""
 
     max_size: int | None
     max_idle: int | None
@@ -33,7 +33,6 @@ class PoolOptions(TypedDict, total=False):
     lifetime_jitter: float
     max_uses: int | None
     order: Literal["lifo", "fifo"]
-    check: bool | Check
     check_timeout: float | None
     one_way: bool
     reconnect: bool
@@ -42,6 +41,12 @@ class PoolOptions(TypedDict, total=False):
     socket_options: Sequence[SocketOption]
     tls: ssl.SSLContext | bool | None
     server_hostname: str | None
+
+
+class PoolOptions(CommonOptions, total=False):
+    """What Pool takes beside the address."""
+
+    check: bool | Check
     dial: Dial | None
     on_connect: Callable[[Conn], object] | None
     on_acquire: Callable[[PoolConn], object] | None

@@ -21,7 +21,7 @@ if not PACKAGE.is_dir():
 BASE = {"_errors", "_options"}
 CONN = BASE | {"_core", "_address", "_dial", "_tls"}
 LEASE = CONN | {"_conn", "_stats", "_lease", "_pooloptions"}
-POOL = LEASE | {"_attempt", "_connector", "_watchlist", "_threads", "_reaper"}
+POOL = LEASE | {"_attempt", "_connector", "_watchlist", "_lending", "_threads", "_reaper"}
 SERVER = CONN | {"_conn", "_limits", "_listen", "_listener", "_stats", "_workers"}
 MAY_IMPORT = {
     "_stats": set[str](),
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "_lease": CONN | {"_conn"},
     "_pooloptions": LEASE,
     "_watchlist": LEASE,
+    "_lending": LEASE | {"_watchlist"},
     "_connector": LEASE | {"_attempt"},
     "_pool": POOL,
     "_shared": POOL | {"_pool"},
@@ -55,7 +56,11 @@ MAY_IMPORT = {
 AIO = {
     "_dial": CONN,
     "_conn": CONN | {"_conn"},
-    "_pool": POOL | {"_pool", "_shared"},
+    "_lease": LEASE,
+    "_pooloptions": LEASE,
+    "_loops": set[str](),
+    "_pool": POOL,
+    "_shared": POOL | {"_shared"},
     "_server": CONN | {"_conn", "_limits", "_listen", "_listener"},
     "_funcs": CONN | {"_conn"},
 }

@@ -252,7 +252,7 @@ cdef class Operation(Sleeper):
                 return True
         self.fail(error)
         if self.pause is None and self.conn.is_stale(self.outgoing(), error):
-            self.pause = self.conn._renew(None if deadline == NEVER else deadline / 1e9)
+            self.pause = self.conn.home._renew(self.conn, None if deadline == NEVER else deadline / 1e9)
             self.stage = NEW
             self.wanted = wanted
             self.attempt += 1

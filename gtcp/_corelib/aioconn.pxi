@@ -9,6 +9,7 @@ cimport gtcp._corelib.posix as posix
 
 cdef class AsyncConn(BaseConn):
     """A handle whose calls are awaited. It belongs to the loop that opened it, and to that loop's thread."""
+    cdef object last_words          # the task that brings a lease to its end, when the hook for that takes its time
 
     cdef Operation ready(self, Operation call, int roles, object timeout, object retry):
         """The call, whose arguments have been checked, ready to be awaited."""
@@ -181,7 +182,10 @@ cdef class AsyncConn(BaseConn):
         """
         cdef Stream stream = self.stream
         cdef Farewell call
-        if stream is None or self.home is not None or stream.users or stream.tls is None or stream.closed:
+        if self.home is not None:
+            self._end(False)
+            return done(None) if self.last_words is None else self._ended(self.last_words)
+        if stream is None or stream.users or stream.tls is None or stream.closed:
             self._end(False)
             return done(None)
         if stream.gathering:
@@ -205,6 +209,11 @@ cdef class AsyncConn(BaseConn):
     def _opened(self):
         """Opens the connection; answers it. A subclass that knows an address does."""
         raise_closed()
+
+    async def _ended(self, task):
+        """Waits for the task; it goes on when the one who waits is cancelled."""
+        import asyncio
+        await asyncio.wait([task])
 
     def _adopt(self, sock, local, remote):
         """Takes a connected socket over, for the running loop."""

@@ -106,17 +106,22 @@ cdef class Lender(FreeList):
         """Whether the user's check and hook accept the lease; the handle is empty again if not."""
         lease.answered = True           # for the time being: a dead connection fails the check, it is not replaced
         try:
-            if self._greet(lease, lease.reused, seconds_of(deadline)) and lease.stream is stream \
-                    and self.verdict(lease, stream) == REASONS:
-                lease.owed = lease.answered = False
-                lease.ahead = 0
-                lease.recv_deadline = lease.send_deadline = NEVER
+            if self._greet(lease, lease.reused, seconds_of(deadline)) and self.is_in_step(lease, stream):
                 return True
         except:
             self.reject(lease, stream, ERROR)
             raise
         self.reject(lease, stream, CHECK)
         return False
+
+    cdef bint is_in_step(self, BaseConn lease, Stream stream) noexcept:
+        """The check and the hook have left the lease fit for its user, whose traces begin here."""
+        if lease.stream is not stream or self.verdict(lease, stream) != REASONS:
+            return False
+        lease.owed = lease.answered = False
+        lease.ahead = 0
+        lease.recv_deadline = lease.send_deadline = NEVER
+        return True
 
     cdef int reject(self, BaseConn lease, Stream stream, Reason reason) except -1:
         """Undoes `fill`; the connection is closed."""
@@ -136,7 +141,6 @@ cdef class Lender(FreeList):
         """A connection that comes back or a new one, whichever is there first."""
         cdef Claim claim = Claim()
         cdef Stream stream
-        cdef Reason reason
         cdef object me
         claim.parker = new_parker()
         me = claim.parker.ident
@@ -145,31 +149,49 @@ cdef class Lender(FreeList):
             return stream
         if me in self.seekers:
             raise ConcurrencyError("called again from within the acquire that it interrupted")
-        if not self.join(claim, deadline):
-            self.timeouts += 1
-            raise self.timed_out(f"{self.waiting.size - self.waiting.dialling} callers are waiting already")
+        self.queue_up(claim, deadline)
         try:
             self.seekers.add(me)
             while True:
                 self.wait_for_gift(claim, deadline)
-                if not isinstance(claim.gift, Stream):
-                    self.raise_gift(claim)
-                stream = <Stream>claim.gift
-                # A new connection is the caller's, whatever the peer does: else one that hangs up at once would be
-                # dialled again and again.
-                reason = self.spoilt(stream, posix.now()) if stream.uses else REASONS
-                if reason == REASONS:
+                stream = self.take_gift(claim)
+                if stream is not None:
                     return stream
-                self.rejoin(claim)
-                self.retire(stream, reason)
         except:
-            self.leave(claim)
-            if claim.dial == DIAL_ELSEWHERE and self.waiting.size == 0 and self._cancel(claim.doing):
-                self.fail(claim, None, None)
+            self.give_up(claim)
             raise
         finally:
             self.seekers.discard(me)
             self.note_wait(since)
+
+    cdef int queue_up(self, Claim claim, int64_t deadline) except -1:
+        if not self.join(claim, deadline):
+            self.timeouts += 1
+            raise self.timed_out(f"{self.waiting.size - self.waiting.dialling} callers are waiting already")
+        return 0
+
+    cdef Stream take_gift(self, Claim claim):
+        """The connection of a claim that is queued no longer; None when it is unfit and the claim is queued again."""
+        cdef Stream stream
+        cdef Reason reason
+        if not isinstance(claim.gift, Stream):
+            self.raise_gift(claim)
+        stream = <Stream>claim.gift
+        # A new connection is the caller's, whatever the peer does: else one that hangs up at once would be dialled
+        # again and again.
+        reason = self.spoilt(stream, posix.now()) if stream.uses else REASONS
+        if reason == REASONS:
+            return stream
+        self.rejoin(claim)
+        self.retire(stream, reason)
+        return None
+
+    cdef int give_up(self, Claim claim) except -1:
+        """The caller wants no connection any more."""
+        self.leave(claim)
+        if claim.dial == DIAL_ELSEWHERE and self.waiting.size == 0 and self._cancel(claim.doing):
+            self.fail(claim, None, None)
+        return 0
 
     cdef int wait_for_gift(self, Claim claim, int64_t deadline) except -1:
         """Sleeps and dials until the claim is queued no longer."""
@@ -226,13 +248,15 @@ cdef class Lender(FreeList):
         """A lease keeps its place and gets a new connection for its stale one."""
         cdef BaseConn lease = <BaseConn>lease_
         cdef Stream stale = lease.stream
-        cdef Stream stream
         if stale is None:
             raise_closed()
         stale.close()
-        stream = self.redial(deadline)
+        return self.replace(lease, stale, self.redial(deadline))
+
+    cdef int replace(self, BaseConn lease, Stream stale, Stream stream) except -1:
+        """The new connection takes the place of the stale one."""
         if lease.stream is not stale or stale.generation != posix.generation:
-            stream.close()              # another thread has ended the lease meanwhile, or it is the parent's
+            stream.close()              # somebody else has ended the lease meanwhile, or it is the parent's
             raise_closed()
         self.lent.remove(stale)
         self.lent.push(stream)
@@ -251,6 +275,10 @@ cdef class Lender(FreeList):
         except:
             self.failed += 1
             raise
+        return self.take_over(conn)
+
+    cdef Stream take_over(self, BaseConn conn):
+        """`take_stream` of a handle that nobody else would close if that fails."""
         try:
             return self.take_stream(conn)
         except:
@@ -274,7 +302,6 @@ cdef class Lender(FreeList):
         """Ends a lease, once: its connection is kept if it is healthy, empty and in step, else closed."""
         cdef BaseConn lease = <BaseConn>lease_
         cdef Stream stream = lease.stream
-        cdef int64_t now, moment
         cdef Reason reason
         if stream is None:
             return 0                    # another thread has ended it meanwhile
@@ -290,14 +317,17 @@ cdef class Lender(FreeList):
             return 0                    # another thread has ended it meanwhile
         reason = DISCARDED if discard else self.verdict(lease, stream)
         if self.parts and reason == REASONS:
-            reason = self.part(lease, stream)
-        now = posix.now()
+            return self.part(lease, stream)
+        return self.end_loan(lease, stream, reason)
+
+    cdef int end_loan(self, BaseConn lease, Stream stream, Reason reason) except -1:
+        """The handle is dead from now on; its connection goes on, if there is no reason why it must not."""
+        cdef int64_t now = posix.now()
         self.end_lease(lease, now)
         if reason != REASONS:
             return self.retire(stream, reason)
         self.give_back(stream, now)
-        moment = min(now + self.ttl, stream.expires_at) if self.ttl != NEVER else stream.expires_at
-        return self.call_at(moment) if the_alarm.is_later(moment) else 0
+        return self.call_at(min(now + self.ttl, stream.expires_at) if self.ttl != NEVER else stream.expires_at)
 
     cdef bint holds_plaintext(self, BaseConn lease, Stream stream) except -1:
         """TLS has bytes inside that nobody took."""
@@ -305,16 +335,17 @@ cdef class Lender(FreeList):
             return False
         return stream.tls.unread() > 0
 
-    cdef Reason part(self, BaseConn lease, Stream stream) except *:
-        """The verdict after the hook has seen the lease."""
+    cdef int part(self, BaseConn lease, Stream stream) except -1:
+        """The end of a loan whose connection is fit: the hook sees the lease first, then comes the verdict."""
+        cdef bint accepted
         lease.parting = True
         lease.answered = True           # a connection that turns out to be dead is not replaced
         try:
-            return self.verdict(lease, stream) if self._part(lease) else ERROR
+            accepted = self._part(lease)
         except:                         # a signal's exception
-            self.end_lease(lease, posix.now())
-            self.retire(stream, ERROR)
+            self.end_loan(lease, stream, ERROR)
             raise
+        return self.end_loan(lease, stream, self.verdict(lease, stream) if accepted else ERROR)
 
     cdef int end_lease(self, BaseConn lease, int64_t now) except -1:
         """The handle has no connection any more."""
@@ -354,7 +385,7 @@ cdef class Lender(FreeList):
         if self.mourns:
             self.unmourned.append((stream, <int>LEAKED))
         if self.mourns or self.idle.size < self.min_idle:
-            the_alarm.advance(0)
+            self.call_soon()
         return 0
 
     cdef int bury(self, Stream stream, Reason reason) except -1:
@@ -376,6 +407,11 @@ cdef class Lender(FreeList):
         """The pool wants to be looked after at that moment."""
         if the_alarm.is_later(moment) and not the_alarm.advance(moment):
             self._watch()
+        return 0
+
+    cdef int call_soon(self) except -1:
+        """The same at once, from a finalizer."""
+        the_alarm.advance(0)
         return 0
 
     cdef int after_fork(self) except -1:

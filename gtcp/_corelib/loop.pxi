@@ -36,6 +36,7 @@ cdef class Waiter:
     One waiter serves one wait after the other.
     """
     cdef object loop
+    cdef size_t thread              # the loop's
     # Who is to be woken, in which context; None while nobody waits.
     cdef object callback
     cdef object context
@@ -83,13 +84,24 @@ cdef class Waiter:
         return 0
 
     cdef int wake_soon(self) except -1:
-        """Runs the task in the loop's next turn."""
+        """Runs the task in the loop's next turn. From any thread, as finalizers run in any."""
         cdef object callback = self.callback
         cdef object context = self.context
         self.callback = self.context = None
-        if callback is not None and not self.loop.is_closed():
+        if callback is None or self.loop.is_closed():
+            return 0
+        if pythread.PyThread_get_thread_ident() == self.thread:
             self.loop.call_soon(callback, self, context=context)
+        else:
+            self.loop.call_soon_threadsafe(callback, self, context=context)
         return 0
+
+
+cdef Waiter waiter_of(object loop, size_t thread):
+    cdef Waiter waiter = Waiter()
+    waiter.loop = loop
+    waiter.thread = thread
+    return waiter
 
 
 cdef class Awaitable:
@@ -178,6 +190,42 @@ cdef class TaskParker(Parker):
 
 
 @cython.final
+cdef class Rest(Sleeper):
+    """A task's sleep until its parker is woken; whoever made it looks after the moment `wait.until`."""
+    cdef object loop
+    cdef size_t thread
+
+    cdef bint proceed(self) except -1:
+        if self.waiter is None and self.wait.until > posix.now():
+            self.waiter = waiter_of(self.loop, self.thread)
+            self.waiter._asyncio_future_blocking = True
+            self.awaited = self.waiter
+            return False
+        self.waiter = None
+        return True
+
+    def throw(self, kind, value=None, trace=None, /):
+        self.waiter = None
+        raise exception_of(kind, value, trace)
+
+
+cdef TaskParker parker_in_loop(object loop, size_t thread):
+    """A place in a queue for a task that rests there."""
+    cdef TaskParker parker = TaskParker()
+    cdef Rest rest = Rest()
+    rest.loop = loop
+    rest.thread = thread
+    parker.sleeper = rest
+    return parker
+
+
+cdef object loop_call_at(object loop, int64_t moment, object function, object context):
+    """A timer handle. In whole milliseconds, rounded up: more precise a loop is not, and less would spin."""
+    cdef int64_t wait = (max(<int64_t>0, moment - posix.now()) + posix.MILLISECOND - 1) // posix.MILLISECOND
+    return loop.call_later(wait / 1e3, function, context=context)
+
+
+@cython.final
 cdef class LoopWatch(Watch):
     """A loop's eye on one socket, and the calls that wait for it.
 
@@ -235,9 +283,7 @@ cdef class LoopWatch(Watch):
         if waiter is not None:
             self.spare = None
             return waiter
-        waiter = Waiter()
-        waiter.loop = self.loop
-        return waiter
+        return waiter_of(self.loop, self.thread)
 
     cdef void keep(self, Waiter waiter) noexcept:
         """Takes a waiter back after its wait."""
@@ -275,15 +321,12 @@ cdef class LoopWatch(Watch):
 
     cdef int set_timer(self, int64_t moment) except -1:
         """Somebody wants to be told when the moment has come."""
-        cdef int64_t wait
         if moment == NEVER or (self.timer is not None and self.timer_moment <= moment):
             return 0
         if self.timer is not None:
             self.timer.cancel()
-        # In whole milliseconds, rounded up: more precise a loop is not, and less would spin.
-        wait = (max(<int64_t>0, moment - posix.now()) + posix.MILLISECOND - 1) // posix.MILLISECOND
         self.timer_moment = moment
-        self.timer = self.loop.call_later(wait / 1e3, self._on_time)
+        self.timer = loop_call_at(self.loop, moment, self._on_time, PyContext_New())
         return 0
 
     def _on_time(self):

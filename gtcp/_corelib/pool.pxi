@@ -9,22 +9,7 @@ from gtcp._corelib.object cimport new_object
 
 
 cdef class BasePool(Lender):
-    """The core of Pool, which adds how to dial and what to say. Safe for use by several threads."""
-
-    def acquire(self, timeout=UNSET):
-        """Lends a connection: an idle one, a new one or the next that comes back, whichever is there first.
-
-        `timeout`: seconds to wait and to dial, None for no limit, the pool's `timeout` by default.
-
-        Raises PoolTimeout when there was none in time or too many wait already, PoolClosed, and what dialling, the
-        pool's `check` and its hooks raise. The PoolConn must be closed; `with` does that.
-        """
-        cdef BaseConn lease
-        if self.lease_type is None:
-            raise PoolClosed("the pool was never opened")
-        lease = <BaseConn>new_object(self.lease_type, NOTHING)
-        self.lend(lease, timeout)
-        return lease
+    """What every Pool shares, however its callers wait. The layer above adds how to dial and what to say."""
 
     # -- for the layer above
 
@@ -115,7 +100,7 @@ cdef class BasePool(Lender):
             self.mourn(stream, reason)
         moment = self.next_expiry()
         if moment != NEVER:
-            the_alarm.advance(moment)
+            self.call_at(moment)
 
     def _expire(self):
         """What has been opened until now is not lent again."""
@@ -135,15 +120,17 @@ cdef class BasePool(Lender):
 
     def _cut(self, deadline):
         """Waits until all leases have come back; closes the connections of the others and answers how many."""
+        return 0 if self.drained.wait(deadline) else self.close_lent()
+
+    cdef Py_ssize_t close_lent(self) except -1:
+        """Closes the connections on loan under their users; how many."""
         cdef list streams = []
-        cdef Stream stream
-        if not self.drained.wait(deadline):
-            stream = self.lent.oldest
-            while stream is not None:
-                streams.append(stream)
-                stream = stream.newer
-            for stream in streams:
-                stream.close()
+        cdef Stream stream = self.lent.oldest
+        while stream is not None:
+            streams.append(stream)
+            stream = stream.newer
+        for stream in streams:
+            stream.close()
         return len(streams)
 
     def _is_unused(self):
@@ -180,3 +167,22 @@ cdef class BasePool(Lender):
             "wait_total": wait_total / 1e9, "wait_longest": wait_longest / 1e9,
             "use_total": use_total / 1e9, "use_longest": use_longest / 1e9,
         }
+
+
+cdef class BlockingPool(BasePool):
+    """A pool whose callers block. Safe for use by several threads."""
+
+    def acquire(self, timeout=UNSET):
+        """Lends a connection: an idle one, a new one or the next that comes back, whichever is there first.
+
+        `timeout`: seconds to wait and to dial, None for no limit, the pool's `timeout` by default.
+
+        Raises PoolTimeout when there was none in time or too many wait already, PoolClosed, and what dialling, the
+        pool's `check` and its hooks raise. The PoolConn must be closed; `with` does that.
+        """
+        cdef BaseConn lease
+        if self.lease_type is None:
+            raise PoolClosed("the pool was never opened")
+        lease = <BaseConn>new_object(self.lease_type, NOTHING)
+        self.lend(lease, timeout)
+        return lease

@@ -7,8 +7,8 @@ POLLOUT = posix.POLLOUT
 
 # What _core.pyi promises; the classes of the parts are visible too, but nobody's business.
 __all__ = [
-    "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "AsyncConn", "AsyncUnitIterator", "BaseConn", "BasePool",
-    "BlockingConn", "Claim", "Directory", "Fiber", "Hub", "Parser", "Signal", "Tls", "UnitIterator", "alarm",
+    "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "AsyncConn", "AsyncPool", "AsyncUnitIterator", "BaseConn", "BasePool",
+    "BlockingConn", "BlockingPool", "Claim", "Directory", "Fiber", "Hub", "Parser", "Signal", "Tls", "UnitIterator", "alarm",
     "current_hub", "directory", "open_lease", "remaining", "sleep", "to_deadline", "wait_any",
 ]
 
@@ -16,6 +16,6 @@ if posix.watch_forks() != 0:
     raise MemoryError("no memory to watch for forks")
 
 for awaitable in (
-    Awaitable, Receive, Send, Exchange, SendBatch, ReceiveBatch, ExchangeBatch, Handshake, Farewell,
+    Awaitable, Receive, Send, Exchange, SendBatch, ReceiveBatch, ExchangeBatch, Handshake, Farewell, Rest,
 ):
     send.set_slot(awaitable, send_to)

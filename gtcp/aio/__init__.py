@@ -12,14 +12,21 @@ from gtcp.aio._funcs import (
     send_recv_with_timeout,
     send_with_timeout,
 )
+from gtcp.aio._lease import PoolConn
+from gtcp.aio._pool import Pool
 from gtcp.aio._server import Server, get_server
+from gtcp.aio._shared import get_pool, pools
 
 __all__ = [
     "Conn",
+    "Pool",
+    "PoolConn",
     "Server",
     "connect",
     "dial",
+    "get_pool",
     "get_server",
+    "pools",
     "send",
     "send_pkg",
     "send_pkg_with_timeout",

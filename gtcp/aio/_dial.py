@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
-from gtcp._dial import LOCALHOST, Dialer, Target, earlier, interleave, numeric
+from gtcp._dial import LOCALHOST, Dialer, SocketOption, Target, earlier, interleave, numeric
 from gtcp._errors import ResolveError, Timeout
 
 
@@ -19,9 +19,9 @@ async def dial(addr: AddressLike | Address, timeout: float | None = 30.0) -> soc
     return await connect(address, _core.to_deadline(timeout))
 
 
-async def connect(address: Address, deadline: float | None) -> socket.socket:
+async def connect(address: Address, deadline: float | None, options: Iterable[SocketOption] = ()) -> socket.socket:
     """The same for a parsed address and a `time.monotonic()` deadline."""
-    dialer = Dialer(await resolve(address, deadline), address)
+    dialer = Dialer(await resolve(address, deadline), address, options)
     try:
         while (sock := dialer.step()) is None:
             dialer.ready = await _writable(dialer.pending, earlier(dialer.next_start, deadline))

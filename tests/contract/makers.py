@@ -83,9 +83,20 @@ class AioConnMaker(Maker):
         return Facade.of(self._thread, self._thread.call(gtcp.aio.Conn, address, LONG))
 
 
+class AioPoolConnMaker(AioConnMaker):
+    """Leases of a pool of an event loop."""
+
+    def _open(self, address: str) -> Any:
+        pool = Facade.of(self._thread, self._thread.call(gtcp.aio.Pool, address))
+        self._stack.callback(pool.close)
+        return Facade.of(self._thread, pool.acquire(LONG))
+
+
 KINDS = {
     "Conn": ConnMaker,
     "PoolConn": PoolConnMaker,
     "aio.Conn-asyncio": partial(AioConnMaker, loop="asyncio"),
     "aio.Conn-uvloop": partial(AioConnMaker, loop="uvloop"),
+    "aio.PoolConn-asyncio": partial(AioPoolConnMaker, loop="asyncio"),
+    "aio.PoolConn-uvloop": partial(AioPoolConnMaker, loop="uvloop"),
 }

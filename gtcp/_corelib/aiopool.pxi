@@ -1,0 +1,287 @@
+# A pool whose callers are tasks of one event loop. The books and what goes into them are those of every pool;
+# here is how a task waits for its turn in them, and the one timer of the pool.
+from functools import partial
+from weakref import ref
+
+from cpython.contextvars cimport PyContext_New
+from libc.stdint cimport int64_t
+
+cimport gtcp._corelib.posix as posix
+cimport gtcp._corelib.pythread as pythread
+
+
+cdef class Tick:
+    """The pool's timer, as the loop knows it: it does not keep the pool alive."""
+    cdef object pool
+
+    def __call__(self):
+        cdef AsyncPool pool = self.pool()
+        if pool is not None:
+            pool.on_time()
+
+
+cdef class AsyncPool(BasePool):
+    """A pool whose callers await. It belongs to the loop of its first lease, and to that loop's thread.
+
+    Leases may be dropped, and the pool be closed, in any thread.
+    """
+    cdef object loop                # None before the first lease
+    cdef size_t thread
+    # One timer for all: for callers whose time is over, and for what the pool wants to be looked after.
+    cdef object timer
+    cdef int64_t timer_moment
+    cdef int64_t due                # NEVER when there is nothing to look after
+    cdef Tick tick
+    cdef object context             # the timer's own: a caller's would live as long as the timer
+
+    def __cinit__(self, *args, **kwargs):
+        self.due = NEVER
+
+    # -- the loop
+
+    cdef int enter_loop(self) except -1:
+        """The caller runs in the pool's loop, or RuntimeError; the first caller decides which loop that is."""
+        cdef object loop
+        if get_running_loop is None:
+            import_asyncio()
+        loop = get_running_loop()
+        if self.generation != posix.generation:
+            self.after_fork()
+        if loop is self.loop:
+            self.thread = <size_t>pythread.PyThread_get_thread_ident()
+            return 0
+        if self.loop is not None:
+            raise RuntimeError(
+                f"{self!r} belongs to {'a closed' if self.loop.is_closed() else 'another'} event loop: "
+                "a pool serves the loop of its first lease, each loop needs one of its own")
+        self.loop = loop
+        self.thread = <size_t>pythread.PyThread_get_thread_ident()
+        self.tick = Tick()
+        self.tick.pool = ref(self)
+        self.context = PyContext_New()
+        self._bound(loop)
+        if self.due != NEVER:
+            self.set_timer(self.due)
+        return 0
+
+    def _enter_loop(self):
+        """The pool serves the running loop, or RuntimeError."""
+        self.enter_loop()
+
+    cdef int set_timer(self, int64_t moment) except -1:
+        """Somebody wants to be told when the moment has come. A later one than the timer's is set when that fires."""
+        if moment == NEVER or (self.timer is not None and self.timer_moment <= moment) or self.loop is None \
+                or self.loop.is_closed():
+            return 0
+        if pythread.PyThread_get_thread_ident() != self.thread:
+            self.loop.call_soon_threadsafe(self.tick)
+            return 0
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer_moment = moment
+        self.timer = loop_call_at(self.loop, moment, self.tick, self.context)
+        return 0
+
+    cdef int on_time(self) except -1:
+        """Wakes the callers whose time is over, and has the pool looked after when that is due."""
+        cdef int64_t now = posix.now()
+        cdef int64_t moment = NEVER
+        cdef Claim claim = self.waiting.first
+        cdef Parker parker = self.drained.waiting.first
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        while claim is not None:
+            moment = min(moment, self.wake_late(claim.parker, now))
+            claim = claim.behind
+        while parker is not None:
+            moment = min(moment, self.wake_late(parker, now))
+            parker = parker.behind
+        try:
+            if self.due <= now:
+                self.due = NEVER
+                self._tend()
+        finally:
+            self.set_timer(min(moment, self.due))
+        return 0
+
+    cdef int64_t wake_late(self, Parker parker, int64_t now) except -1:
+        """Wakes one whose moment has come; else answers the moment."""
+        cdef Rest rest = <Rest>(<TaskParker>parker).sleeper
+        if rest.waiter is None:
+            return NEVER                # it has been woken already, and sets the timer when it rests again
+        if rest.wait.until > now:
+            return rest.wait.until
+        rest.waiter.wake_soon()
+        return NEVER
+
+    cdef int call_at(self, int64_t moment) except -1:
+        if moment < self.due:
+            self.due = moment
+            self.set_timer(moment)
+        return 0
+
+    cdef int call_soon(self) except -1:
+        self.due = 0
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.tick)
+        return 0
+
+    cdef int after_fork(self) except -1:
+        self.loop = self.timer = None   # the parent's
+        return BasePool.after_fork(self)
+
+    # -- waiting
+
+    cdef Rest rest(self, Parker parker, int64_t until):
+        """To be awaited: ends when the parker is woken or the moment has come."""
+        cdef Rest rest = <Rest>(<TaskParker>parker).sleeper
+        rest.wait.until = until
+        self.set_timer(until)
+        return rest
+
+    async def _obtain(self, int64_t since, int64_t deadline):
+        """A connection that comes back or a new one, whichever is there first."""
+        cdef Claim claim = Claim()
+        cdef Stream stream
+        claim.parker = parker_in_loop(self.loop, self.thread)
+        self.queue_up(claim, deadline)
+        try:
+            while True:
+                while claim.queue is self.waiting:
+                    if claim.dial == DIAL_ALLOWED:
+                        claim.dial = DIAL_BEGUN
+                        self._begin(claim, seconds_of(deadline))
+                    elif claim.parker.woken:
+                        claim.parker = parker_in_loop(self.loop, self.thread)
+                    else:
+                        await self.rest(claim.parker, self.patience(claim, deadline))
+                        if not claim.parker.woken and claim.queue is self.waiting:
+                            self.after_rest(claim, deadline)
+                stream = self.take_gift(claim)
+                if stream is not None:
+                    return stream
+        except:
+            self.give_up(claim)
+            raise
+        finally:
+            self.note_wait(since)
+
+    async def _drain(self, deadline):
+        """Waits until all leases of the closed pool have come back; at the deadline closes the others' connections."""
+        cdef int64_t until = moment_of(deadline)
+        cdef Parker parker
+        while not self.drained.is_set and until > posix.now():
+            self.enter_loop()
+            parker = parker_in_loop(self.loop, self.thread)
+            self.drained.waiting.push(parker)
+            try:
+                await self.rest(parker, until)
+            finally:
+                self.drained.waiting.remove(parker)
+        return 0 if self.drained.is_set else self.close_lent()
+
+    # -- lending
+
+    def _lend(self, BaseConn lease not None, timeout=UNSET):
+        """Fills the handle with a connection on loan: awaits it, and answers the handle."""
+        cdef int64_t wait = self.timeout if timeout is UNSET else nanoseconds(timeout, "timeout")
+        cdef int64_t now = posix.now()
+        cdef int64_t deadline = now + wait if wait < NEVER - now else NEVER
+        cdef Stream stream
+        lease._check_new()
+        if self.lease_type is None:
+            raise PoolClosed("the pool was never opened")
+        self.enter_loop()
+        if self.closed:
+            raise_pool_closed()
+        if self.greets:
+            return self._lend_later(lease, now, deadline)
+        stream = self.borrow(now)
+        if stream is None:
+            return self._lend_later(lease, now, deadline)
+        self.fill(lease, stream, now)
+        self.note_lease(lease, now)
+        return done(lease)
+
+    async def _lend_later(self, BaseConn lease, int64_t since, int64_t deadline):
+        """The same when somebody has to be waited for."""
+        cdef Stream stream
+        cdef int64_t pause
+        cdef int attempt = 0
+        while True:
+            stream = self.borrow(posix.now())
+            if stream is None:
+                stream = await self._obtain(since, deadline)
+            if lease.home is not None:
+                self.give_back(stream, posix.now())
+                lease._check_new()      # another task has opened it meanwhile
+            self.fill(lease, stream, posix.now())
+            if not self.greets or await self._welcome(lease, stream, deadline):
+                self.note_lease(lease, posix.now())
+                return lease
+            attempt += 1
+            pause = 0 if lease.reused else min(CHECK_PAUSE << min(attempt, 8), CHECK_PAUSE_LAST)
+            since = posix.now()
+            if pause >= deadline - since:
+                self.timeouts += 1
+                raise self.timed_out(f"no connection passed the check in time, {attempt} did not")
+            await sleep_in_loop(pause / 1e9)
+
+    async def _welcome(self, BaseConn lease, Stream stream, int64_t deadline):
+        """`greet` for a check and a hook that may be awaited."""
+        lease.answered = True
+        try:
+            if await self._greet(lease, lease.reused, seconds_of(deadline)) and self.is_in_step(lease, stream):
+                return True
+        except:
+            self.reject(lease, stream, ERROR)
+            raise
+        self.reject(lease, stream, CHECK)
+        return False
+
+    async def _renew(self, BaseConn lease, deadline):
+        """`renew` for a dial that is awaited."""
+        cdef Stream stale = lease.open_stream()
+        cdef Stream stream
+        lease.failed = True
+        stale.close()
+        try:
+            conn = await self._redial(deadline)
+        except:
+            self.failed += 1
+            raise
+        stream = self.take_over(conn)
+        self.replace(lease, stale, stream)
+        lease.failed = lease.reused = False
+
+    # -- the end of a lease
+
+    cdef int take_back(self, object lease, bint discard) except -1:
+        if self.loop is None or self.loop.is_closed():
+            discard = True              # after a fork, or after the loop: nobody will need it here
+        elif pythread.PyThread_get_thread_ident() != self.thread:
+            self.enter_loop()           # or an error
+        return BasePool.take_back(self, lease, discard)
+
+    cdef int part(self, BaseConn lease, Stream stream) except -1:
+        """The hook may take its time: then a task ends the loan."""
+        cdef object verdict, hook
+        lease.parting = True
+        try:
+            verdict = self._part(lease)
+        except:
+            self.end_loan(lease, stream, ERROR)
+            raise
+        if isinstance(verdict, bool):
+            return self.end_loan(lease, stream, self.verdict(lease, stream) if verdict else ERROR)
+        (<AsyncConn>lease).last_words = hook = self._spawn(verdict)
+        hook.add_done_callback(partial(self._see_off, lease))   # also when it is cancelled before it begins
+        return 0
+
+    def _see_off(self, AsyncConn lease not None, hook):
+        """The task of the hook has ended; its value is whether that succeeded."""
+        cdef Stream stream = lease.stream
+        cdef bint accepted = not hook.cancelled() and hook.result()
+        lease.last_words = None
+        self.end_loan(lease, stream, self.verdict(lease, stream) if accepted else ERROR)

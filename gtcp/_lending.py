@@ -1,0 +1,188 @@
+"""What the pools have in common, however their callers wait: options, numbers, limits, idle connections kept ready."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import Any
+
+from gtcp import _core
+from gtcp._address import Address, AddressLike, parse
+from gtcp._dial import earlier
+from gtcp._errors import PoolClosed, PoolTimeout, Timeout
+from gtcp._options import check_count
+from gtcp._pooloptions import check_options
+from gtcp._stats import PoolStats
+from gtcp._watchlist import Watchlist
+
+logger = logging.getLogger("gtcp")
+
+# A dial that its caller's own timeout ended says something about the address only after a lost SYN was sent again.
+_TELLING = 1.0
+# Pauses after failures to keep min_idle connections, in seconds: doubled each time.
+_FILL_PAUSE = 0.1
+_FILL_PAUSE_LAST = 10.0
+
+
+class Lending(_core.BasePool):
+    """What every Pool shares in the Python layer.
+
+    A subclass names the class of the core first: objects are made as the first base makes them.
+    """
+
+    addr: Address
+
+    def _open(
+        self,
+        addr: AddressLike | Address,
+        options: dict[str, Any],
+        lease_type: type[_core.BaseConn],
+        conn_type: type[_core.BaseConn],
+    ) -> None:
+        check_options(options)
+        self._options: Any = options
+        self.addr = parse(addr)
+        check, threshold = options["check"], options["leak_threshold"]
+        self._check: Any = check if callable(check) else None
+        self._watchlist = None if threshold is None else Watchlist(self.addr, threshold)
+        # Dials for min_idle: under way, failures in a row, not before.
+        self._filling: set[_core.Claim] = set()
+        self._fill_failures = 0
+        self._fill_after = 0.0
+        self._configure(
+            lease_type=lease_type,
+            conn_type=conn_type,
+            max_size=options["max_size"],
+            max_idle=options["max_idle"],
+            min_idle=options["min_idle"],
+            max_waiting=options["max_waiting"],
+            max_uses=options["max_uses"],
+            ttl=options["ttl"],
+            timeout=options["timeout"],
+            fifo=options["order"] == "fifo",
+            look=check is not False,
+            renews=options["reconnect"],
+            one_way=options["one_way"],
+            greets=self._check is not None or options["on_acquire"] is not None,
+            parts=options["on_release"] is not None,
+            mourns=options["on_close"] is not None,
+            held=None if self._watchlist is None else self._watchlist.held,
+        )
+
+    # -- for users
+
+    def stats(self) -> PoolStats:
+        """The pool's numbers, consistent with each other."""
+        return PoolStats(**self._books())
+
+    def clear(self) -> None:
+        """Closes the idle connections now and those on loan when they come back. The pool goes on with new ones."""
+        self._expire()
+        self._reap()
+
+    def expire(self) -> None:
+        """Nothing that is open now is lent again: what is on loan is closed when it comes back, the rest soon.
+
+        Unlike `clear` it closes nothing by itself, so it takes no time.
+        """
+        self._expire()
+        self._call_in(0.0)
+
+    def resize(self, max_size: int | None) -> None:
+        """Changes the limit. Above a smaller one, idle connections are closed now, others when they come back."""
+        if max_size is not None:
+            check_count("max_size", max_size, 1)
+        self._options["max_size"] = max_size
+        self._resize(max_size)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.Pool {self.addr} {'closed' if self.closed else self.numbers()}>"
+
+    # -- dialling, for subclasses and the core
+
+    def _dial_deadline(self, deadline: float | None) -> float | None:
+        return earlier(deadline, _core.to_deadline(self._options["connect_timeout"]))
+
+    def _too_slow(self, doing: object) -> PoolTimeout:
+        error = PoolTimeout(f"timed out while {doing} ({self.numbers()})")
+        error.stats = self.stats()
+        return error
+
+    def _trouble(self, error: BaseException, lasted: float) -> str | None:
+        """What a failed dial says against the address, or None."""
+        if isinstance(error, PoolClosed) or not isinstance(error, Exception):
+            return None
+        if isinstance(error, Timeout) and lasted < min(_TELLING, self._options["connect_timeout"] or _TELLING):
+            return None
+        try:
+            return f"{type(error).__name__}: {error}"
+        except Exception:  # noqa: BLE001 (the words of a user's exception)
+            return type(error).__name__
+
+    def _lifetime(self) -> float | None:
+        """Seconds that a new connection may live; the jitter keeps those of one burst from ending together."""
+        if self._options["max_lifetime"] is None:
+            return None
+        lifetime: float = self._options["max_lifetime"] * (1.0 - self._options["lifetime_jitter"] * random.random())
+        return lifetime
+
+    # -- leases, for the core
+
+    def _hold(self, lease: Any) -> None:
+        """A lease has begun."""
+        if self._watchlist is not None:
+            self._watchlist.add(lease)
+            self._call_in(self._watchlist.threshold)
+
+    # -- looking after
+
+    def _tend(self) -> None:
+        self._reap()
+        if self._watchlist is not None and (pause := self._watchlist.report()) is not None:
+            self._call_in(pause)
+        if self._options["min_idle"] and not self.closed:
+            self._fill()
+
+    def _fill(self) -> None:
+        """Dials until min_idle connections are idle; after failures with longer and longer pauses."""
+        missing = self._options["min_idle"] - self.stats().idle - len(self._filling)
+        pause = self._fill_after - time.monotonic()
+        if missing > 0 and pause > 0:
+            self._call_in(pause)
+            return
+        for _ in range(missing):
+            if self._begin_apart(self._bring_idle) is None:
+                if (next_try := self._next_try()) is not None:
+                    self._call_in(next_try)
+                return
+
+    def _bring_idle(self, claim: _core.Claim) -> None:
+        """Begins the dial of a claim for min_idle, without waiting; `_filled` follows its end."""
+        raise NotImplementedError
+
+    def _filled(self, claim: _core.Claim) -> None:
+        """A dial for min_idle has ended."""
+        self._filling.discard(claim)
+        error = self._outcome(claim, 0.0)
+        if error is None:
+            self._fill_failures = 0
+            return
+        if self._fill_failures == 0 and not self.closed:
+            logger.warning("cannot keep %d connections to %s ready: %r", self._options["min_idle"], self.addr, error)
+        pause = min(_FILL_PAUSE * 2 ** min(self._fill_failures, 10), _FILL_PAUSE_LAST) * (1.0 - random.random() / 2)
+        self._fill_failures += 1
+        self._fill_after = time.monotonic() + pause
+        self._call_in(pause)
+
+    def _forked(self) -> None:
+        if self._watchlist is not None:
+            self._watchlist.forget()
+        self._filling = set()
+        if not self.closed:
+            self._call_if_needed()
+
+    def _call_if_needed(self) -> None:
+        """Some pools are looked after from their beginning: to dial, or because a finalizer may have news for hooks."""
+        if self._options["min_idle"] or self._options["on_close"] is not None:
+            self._call_in(0.0)

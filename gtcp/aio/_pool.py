@@ -1,0 +1,339 @@
+"""Pool: connections to one address, kept for reuse by the tasks of one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from gtcp import _core
+from gtcp._address import Address, AddressLike
+from gtcp._conn import tls_context
+from gtcp._dial import LOCALHOST, SocketOption, earlier
+from gtcp._errors import ClosedError, PoolClosed, Timeout
+from gtcp._lending import Lending
+from gtcp._options import check_count
+from gtcp.aio import _dial
+from gtcp.aio._conn import Conn
+from gtcp.aio._lease import PoolConn, lease_of
+from gtcp.aio._loops import enlist, home_of
+
+if TYPE_CHECKING:
+    import ssl
+
+    from typing_extensions import Self
+
+    from gtcp.aio._pooloptions import Check, Dial
+
+logger = logging.getLogger("gtcp")
+
+_UNSET: Any = object()
+
+
+class Pool(_core.AsyncPool, Lending):
+    """Connections to one address, kept for reuse by the tasks of one event loop. See docs/asyncio.md for advice.
+
+    Options as those of `gtcp.Pool`, by the same rules. `check`, `dial` and the hooks may be plain functions, which must
+    not block, or answer an awaitable. `dial` and `on_connect` run in a task of the pool; an awaitable `on_release` or
+    `on_close` goes on in a task too, so that neither closing nor cancelling waits for it.
+
+    A pool serves the loop of its first lease; in another one RuntimeError is raised. It ends with its loop: what is
+    idle is closed when `asyncio.run` ends. Leases may be dropped in any thread; all else belongs to the loop's.
+    """
+
+    def __init__(
+        self,
+        addr: AddressLike | Address,
+        *,
+        max_size: int | None = None,
+        max_idle: int | None = None,
+        min_idle: int = 0,
+        timeout: float | None = 30.0,
+        max_waiting: int | None = None,
+        ttl: float | None = 600.0,
+        max_lifetime: float | None = None,
+        lifetime_jitter: float = 0.05,
+        max_uses: int | None = None,
+        order: Literal["lifo", "fifo"] = "lifo",
+        check: bool | Check = True,
+        check_timeout: float | None = 5.0,
+        one_way: bool = False,
+        reconnect: bool = True,
+        leak_threshold: float | None = None,
+        connect_timeout: float | None = 30.0,
+        socket_options: Sequence[SocketOption] = (),
+        tls: ssl.SSLContext | bool | None = None,
+        server_hostname: str | None = None,
+        dial: Dial | None = None,
+        on_connect: Callable[[Conn], object] | None = None,
+        on_acquire: Callable[[PoolConn], object] | None = None,
+        on_release: Callable[[PoolConn], object] | None = None,
+        on_close: Callable[[Conn, str], object] | None = None,
+    ) -> None:
+        names = Pool.__init__.__kwdefaults__ or {}
+        options = {name: value for name, value in locals().items() if name in names}
+        # Dials and hooks under way; the loop itself holds tasks weakly.
+        self._dials: set[asyncio.Task[Any]] = set()
+        self._hooks: set[asyncio.Task[Any]] = set()
+        # For the shared pools: made by PoolConn, not by get_pool; how it is forgotten.
+        self._implicit = True
+        self._forget: Callable[[], None] | None = None
+        self._context = tls_context(tls, server_hostname)
+        self._open(addr, options, PoolConn, Conn)
+        enlist(self)
+        self._call_if_needed()
+
+    # -- for users
+
+    def acquire(self, timeout: float | None = _UNSET) -> PoolConn:
+        """A lease, to be awaited or to be entered by `async with`; arguments and errors as those of `gtcp.Pool`."""
+        if timeout is _UNSET:
+            timeout = self._options["timeout"]
+        _core.to_deadline(timeout)
+        return lease_of(self, timeout)
+
+    async def prefill(self, n: int, timeout: float | None = _UNSET) -> None:
+        """Dials until `n` connections are idle, or as many as the limits allow; else as `gtcp.Pool.prefill`."""
+        check_count("n", n, 0)
+        deadline = _core.to_deadline(self._options["timeout"] if timeout is _UNSET else timeout)
+        self._enter_loop()
+        if (max_idle := self._options["max_idle"]) is not None:
+            n = min(n, max_idle)
+        missing = n - self.stats().idle
+        while missing > 0:
+            dials: list[asyncio.Task[None]] = []
+            bring = partial(self._bring_apart, dials)
+            claims = [claim for _ in range(missing) if (claim := self._begin_apart(bring)) is not None]
+            if not claims and not await self._wait_for_gate(deadline):
+                return
+            if dials:
+                _, late = await asyncio.wait(dials, timeout=_core.remaining(deadline))
+                if late:
+                    raise self._too_slow("waiting for connections")
+            for claim in claims:
+                if (error := self._outcome(claim, 0.0)) is not None:
+                    raise error
+            missing -= len(claims)
+
+    async def _wait_for_gate(self, deadline: float | None) -> bool:
+        """No place for a dial: False when that is the pool's limit, else waits until the address may be tried again."""
+        if self.closed:
+            raise PoolClosed("the pool is closed")
+        pause = self._next_try()
+        if pause is None:
+            return False
+        if (left := _core.remaining(deadline)) is not None and left < pause:
+            raise self._too_slow(f"waiting to dial {self.addr} again")
+        await asyncio.sleep(pause)
+        return True
+
+    async def close(self, timeout: float | None = _UNSET) -> int:
+        """Closes the idle connections now and those on loan when they come back. Idempotent.
+
+        Tasks that wait and later ones get PoolClosed; dials under way are cancelled. With `timeout` it waits so many
+        seconds (None: no limit) for the leases to come back, then closes the connections of the others under their
+        users, who get ClosedError. Answers how many these were.
+        """
+        deadline = None if timeout is _UNSET else _core.to_deadline(timeout)
+        self._shut()
+        if self._forget is not None:
+            self._forget()
+        for task in self._dials:
+            task.cancel()
+        if ending := self._dials - {asyncio.current_task()}:
+            await asyncio.wait(ending)
+        return 0 if timeout is _UNSET else await self._drain(deadline)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- dialling, for the core
+
+    def _begin(self, claim: _core.Claim, deadline: float | None) -> None:
+        """Begins the dial of a claim, in a task of its own: the caller may be served otherwise meanwhile."""
+        dial = self._start_dial(claim, self._dial_deadline(deadline))
+        self._pass_on(claim, _Doing(dial, f"connecting to {self.addr}"))
+
+    def _cancel(self, doing: _Doing) -> bool:
+        """Nobody wants the result of a dial. It ends in the loop's next turn, not now."""
+        if self._options["dial"] is None:
+            doing.dial.cancel()
+        return False
+
+    def _start_dial(self, claim: _core.Claim, until: float | None) -> asyncio.Task[None]:
+        dial = self._keep(self._dials, self._bring(claim, until))
+        dial.add_done_callback(lambda dial: self._cancelled(claim) if dial.cancelled() else None)
+        return dial
+
+    def _cancelled(self, claim: _core.Claim) -> None:
+        """A dial has been cancelled, perhaps before it began."""
+        error = PoolClosed("the pool is closed") if self.closed else ClosedError("the dial was cancelled")
+        self._fail(claim, error, None)
+
+    async def _bring(self, claim: _core.Claim, until: float | None) -> None:
+        """Brings a dial to its end, whatever that is."""
+        began = time.monotonic()
+        try:
+            conn = await self._connect(until)
+            try:
+                self._settle(claim, conn)
+            except BaseException:
+                conn._discard()
+                raise
+        except asyncio.CancelledError:
+            raise  # `_cancelled` follows
+        except BaseException as error:  # noqa: BLE001 (it reaches the one who began the dial)
+            self._fail(claim, error, self._trouble(error, time.monotonic() - began))
+
+    async def _redial(self, deadline: float | None) -> Conn:
+        """A new connection for a lease whose old one is dead."""
+        began = time.monotonic()
+        try:
+            conn = await self._connect(self._dial_deadline(deadline))
+        except Exception as error:
+            if (trouble := self._trouble(error, time.monotonic() - began)) is not None:
+                self._note_dial(trouble)
+            raise
+        self._note_dial(None)
+        return conn
+
+    def _bring_apart(self, dials: list[asyncio.Task[None]], claim: _core.Claim) -> None:
+        """Begins a dial that no caller waits for."""
+        dials.append(self._start_dial(claim, self._dial_deadline(None)))
+
+    async def _connect(self, until: float | None) -> Conn:
+        """A connection that is ready for use."""
+        try:
+            conn = await self._dialled(until)
+        except Timeout as error:
+            raise self._too_slow(f"connecting to {self.addr}") from error
+        try:
+            if self._context is not None:
+                host = self._options["server_hostname"] or self.addr.host or LOCALHOST
+                await conn._tls_client(self._context, host, until)
+            if (on_connect := self._options["on_connect"]) is not None:
+                conn.set_deadline(until)
+                await _finished(on_connect(conn))
+        except BaseException:
+            conn._discard()
+            raise
+        return conn
+
+    async def _dialled(self, until: float | None) -> Conn:
+        if self._options["dial"] is None:
+            return _wrapped(await _dial.connect(self.addr, until, self._options["socket_options"]))
+        made = await _finished(self._options["dial"](self.addr, _core.remaining(until)))
+        if isinstance(made, socket.socket):
+            return Conn.from_socket(made)
+        if not isinstance(made, Conn):
+            raise TypeError(f"dial must answer a connected socket or gtcp.aio.Conn, not {type(made).__name__}")
+        return made
+
+    # -- what the user wants to be asked and told, for the core
+
+    async def _greet(self, lease: PoolConn, reused: bool, deadline: float | None) -> bool:
+        """A lease begins: False when the connection does not pass the check."""
+        if reused and self._check is not None:
+            lease.set_deadline(earlier(deadline, _core.to_deadline(self._options["check_timeout"])))
+            try:
+                if await _finished(self._check(lease)) is False:
+                    return False
+            except Exception as error:  # noqa: BLE001 (whatever it is, the connection did not pass)
+                logger.debug("a connection to %s failed the check: %r", self.addr, error)
+                return False
+        if (on_acquire := self._options["on_acquire"]) is not None:
+            await _finished(on_acquire(lease))
+        return True
+
+    def _part(self, lease: PoolConn) -> bool | Awaitable[bool]:
+        """A lease ends and its connection is fit to go back: False when the hook fails."""
+        try:
+            answer = self._options["on_release"](lease)
+        except Exception:
+            logger.exception("on_release of the pool of %s failed", self.addr)
+            return False
+        return self._succeeds("on_release", answer) if inspect.isawaitable(answer) else True
+
+    def _mourn(self, conn: Conn, reason: str) -> None:
+        """A connection has been closed."""
+        try:
+            answer = self._options["on_close"](conn, reason)
+        except Exception:
+            logger.exception("on_close of the pool of %s failed", self.addr)
+            return
+        if inspect.isawaitable(answer):
+            self._spawn(self._succeeds("on_close", answer))
+
+    async def _succeeds(self, name: str, hook: Awaitable[object]) -> bool:
+        try:
+            await hook
+        except Exception:
+            logger.exception("%s of the pool of %s failed", name, self.addr)
+            return False
+        return True
+
+    def _spawn(self, hook: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        return self._keep(self._hooks, hook)
+
+    def _keep(self, tasks: set[asyncio.Task[Any]], coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task that the pool holds until its end."""
+        try:
+            task = asyncio.get_running_loop().create_task(coroutine)
+        except RuntimeError:
+            coroutine.close()
+            raise
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    # -- looking after, for the core
+
+    def _bring_idle(self, claim: _core.Claim) -> None:
+        dial = self._start_dial(claim, self._dial_deadline(None))
+        self._filling.add(claim)
+        dial.add_done_callback(lambda _: self._filled(claim))
+
+    def _bound(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop of the first lease is known."""
+        home_of(loop).pools.add(self)
+
+
+class _Doing:
+    """A dial under way, and what it is at."""
+
+    def __init__(self, dial: asyncio.Task[None], what: str) -> None:
+        self.dial = dial
+        self._what = what
+
+    def __str__(self) -> str:
+        return self._what
+
+
+def _wrapped(sock: socket.socket) -> Conn:
+    """A handle for a socket that a dial made; the socket is closed when this fails."""
+    try:
+        conn = Conn.__new__(Conn)
+        conn._take_socket(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return conn
+
+
+async def _finished(answer: Any) -> Any:
+    """What a function of the user's answers, awaited if need be."""
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+Pool.__module__ = "gtcp.aio"
