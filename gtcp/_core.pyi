@@ -329,6 +329,7 @@ class Tls:
     def ask(self, question: Callable[[SSLObject], _T]) -> _T:
         """`question(session)`, while nobody else uses the session."""
 
+@disjoint_base
 class AsyncConn(BaseConn):
     """A handle whose calls are awaited; what they answer is a coroutine."""
 
@@ -463,7 +464,6 @@ class _Books(TypedDict):
 class Claim:
     """A caller's claim to a connection, for which a dial may be under way."""
 
-@disjoint_base
 class BasePool:
     """What every Pool shares. It calls methods of its subclass, those with a flag in `_configure` only if that is set.
 
@@ -564,6 +564,7 @@ class BlockingPool(BasePool):
     def acquire(self, timeout: float | None = ...) -> BaseConn:
         """Lends a connection, an object of `lease_type`; by default within the pool's `timeout`."""
 
+@disjoint_base
 class AsyncPool(BasePool):
     """A pool whose callers are tasks of one event loop.
 
