@@ -38,6 +38,7 @@ from gtcp._lease import PoolConn
 from gtcp._listener import inherited_sockets
 from gtcp._options import PkgOption, Retry
 from gtcp._pool import Pool
+from gtcp._serve import serve
 from gtcp._server import Server, get_server
 from gtcp._shared import get_pool, pools
 from gtcp._stats import PoolStats, ServerStats
@@ -95,6 +96,7 @@ __all__ = [
     "send_recv_pkg_with_timeout",
     "send_recv_with_timeout",
     "send_with_timeout",
+    "serve",
 ]
 
 

@@ -93,10 +93,14 @@ class Service:
     def connections(self) -> list[Conn]:
         return list(self._connections)
 
-    def close(self) -> None:
-        """Ends everything at once."""
+    def stop_accepting(self) -> None:
+        """The beginning of the end; the connections go on."""
         self._ending = True
         self.acceptor.stop()
+
+    def close(self) -> None:
+        """Ends everything at once."""
+        self.stop_accepting()
         for conn in self.connections():
             conn._cut("the server was closed")
         self._crew.close()
@@ -107,8 +111,7 @@ class Service:
         own = _serving.get()
         if own is not None and own in self._connections:
             self._spared.add(own)
-        self._ending = True
-        self.acceptor.stop()
+        self.stop_accepting()
         for conn in self.connections():
             conn._drain()
         self._note_end()

@@ -86,7 +86,10 @@ class Greenlets:
             part()
 
         self._hub = hub = _core.Hub(_log_failure)
-        hub.run(hub.spawn(root))
+        try:
+            hub.run(hub.spawn(root))
+        finally:
+            self._hub = None
 
     def run(self, job: Job) -> None:
         assert self._hub is not None

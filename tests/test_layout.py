@@ -50,6 +50,8 @@ MAY_IMPORT = {
     "_acceptor": CONN | {"_listener"},
     "_service": SERVER | {"_acceptor"},
     "_server": SERVER | {"_service"},
+    "_processes": {"_core", "_dial"},
+    "_serve": SERVER | {"_service", "_server", "_processes"},
     "_funcs": POOL | {"_pool", "_server"},
 }
 # The modules of gtcp.aio, from the lowest to the highest, and what each needs of the package itself.

@@ -99,7 +99,9 @@ cdef class Stream(Transport):
     cdef int drain(self) except -1:
         """Ends the receive that waits for the peer's next unit, and later ones; what has arrived is delivered."""
         self.draining = True
-        if self.receiver and self.fd >= 0 and not self.closed and self.rests() and self.generation == posix.generation:
+        if self.closed or self.fd < 0 or self.generation != posix.generation:
+            return 0
+        if self.receiver and self.rests() and posix.look(self.fd) == -posix.EAGAIN:
             self.shut = True
             posix.shutdown(self.fd, posix.SHUT_RD)      # which, unlike closing, loses nothing that came
         return 0

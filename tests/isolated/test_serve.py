@@ -1,0 +1,98 @@
+"""gtcp.serve as a program: signals, worker processes (F11, F15)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+import gtcp
+from support.peers import free_port
+from support.timing import LONG, eventually
+
+PROGRAM = """
+import os, sys, gtcp
+def handler(conn):
+    for package in conn.packages():
+        if package == b"wait":
+            print("working", flush=True)
+            sys.stdin.readline()
+        conn.send_pkg(b"%d" % os.getpid() + package)
+gtcp.serve(sys.argv[1], handler, processes=int(sys.argv[2]), drain_timeout=5.0)
+print("ended")
+"""
+
+
+@contextlib.contextmanager
+def program(address: str, processes: int) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PROGRAM, address, str(processes)],
+        stdin=-1,
+        stdout=-1,
+        stderr=-1,
+        text=True,
+    ) as running:
+        try:
+            eventually(lambda: worker(address))
+            yield running
+        finally:
+            running.kill()
+
+
+def worker(address: str) -> int:
+    """The process that serves a new connection; 0 when there is none yet."""
+    try:
+        with gtcp.Conn(address, LONG) as conn:
+            return int(conn.send_recv_pkg(b"", timeout=LONG))
+    except (gtcp.SocketError, gtcp.EOF):
+        return 0
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"127.0.0.1:{free_port()}" if request.param == "tcp" else f"unix://{tmp_path_factory.mktemp('s')}/s"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_F15_F11_a_signal_drains(address: str, processes: int, number: signal.Signals) -> None:
+    with program(address, processes) as running, gtcp.Conn(address, LONG) as idle, gtcp.Conn(address, LONG) as busy:
+        idle.send_recv_pkg(b"", timeout=LONG)
+        busy.send_pkg(b"wait")
+        assert running.stdout is not None
+        assert running.stdout.readline() == "working\n"
+        running.send_signal(number)
+        with pytest.raises(gtcp.EOF):
+            idle.recv_pkg(timeout=LONG)
+        out, err = running.communicate("go on\n", timeout=LONG)
+        assert busy.recv_pkg(timeout=LONG).endswith(b"wait")
+        assert (out, err, running.returncode) == ("ended\n", "", 0)
+        with pytest.raises(gtcp.SocketError):
+            gtcp.dial(address, LONG)
+
+
+def test_a_worker_that_dies_is_replaced(address: str) -> None:
+    with program(address, 2) as running:
+        victim = worker(address)
+        assert victim != running.pid
+        os.kill(victim, signal.SIGKILL)
+        assert running.stderr is not None
+        assert f"worker {victim} ended with signal 9" in running.stderr.readline()
+        eventually(lambda: worker(address) not in (0, victim))
+        running.send_signal(signal.SIGTERM)
+        out, err = running.communicate(timeout=LONG)
+        assert (out, err, running.returncode) == ("ended\n", "", 0)
+
+
+def test_workers_end_with_their_supervisor(address: str) -> None:
+    with program(address, 2) as running:
+        assert worker(address)
+        running.kill()
+        running.wait(LONG)
+        running.communicate(timeout=LONG)  # until the last one that has the pipes is gone
+        assert worker(address) == 0

@@ -1,0 +1,188 @@
+"""What a server bears, in threads and as greenlets: limits, callbacks, the end (F7 to F14)."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import gtcp
+from net.ends import Serve
+from net.handlers import echo_packages
+from support.calls import Call
+from support.peers import frame, read_frame
+from support.timing import LONG, SHORT, eventually, quick
+
+
+@pytest.fixture(params=["threads", "greenlets"])
+def concurrency(request: pytest.FixtureRequest) -> str:
+    if request.param == "greenlets":
+        pytest.importorskip("greenlet")
+    return str(request.param)
+
+
+@pytest.fixture
+def client(leaves_no_trace: None) -> Iterator[Callable[[gtcp.Server], socket.socket]]:
+    """Connect to a server; closed at the end."""
+    socks: list[socket.socket] = []
+
+    def connect(server: gtcp.Server) -> socket.socket:
+        socks.append(socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG))
+        return socks[-1]
+
+    yield connect
+    for sock in socks:
+        sock.close()
+
+
+Client = Callable[[gtcp.Server], socket.socket]
+
+
+def answers(sock: socket.socket) -> bool:
+    sock.sendall(frame(b"hello"))
+    return read_frame(sock) == b"hello"
+
+
+def is_ended(sock: socket.socket) -> bool:
+    try:
+        return sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_F14_more_than_max_connections_wait_and_are_served_later(
+    serve: Serve, client: Client, concurrency: str
+) -> None:
+    server = serve(echo_packages, concurrency=concurrency, max_connections=2)
+    first, second, third = client(server), client(server), client(server)
+    assert answers(first)
+    assert answers(second)
+    third.sendall(frame(b"third"))
+    third.settimeout(SHORT)
+    with pytest.raises(TimeoutError):
+        third.recv(1)
+    assert len(server.connections) == server.stats().accepted == 2
+    third.settimeout(LONG)
+    first.close()
+    assert read_frame(third) == b"third"
+    assert answers(second)
+
+
+@pytest.mark.parametrize("drip", [False, True], ids=["silent", "dripping"])
+def test_F8_idle_timeout_ends_who_says_nothing_whole(
+    serve: Serve, client: Client, concurrency: str, caplog: pytest.LogCaptureFixture, drip: bool
+) -> None:
+    ends: list[BaseException | None] = []
+    server = serve(
+        echo_packages, concurrency=concurrency, idle_timeout=2 * SHORT, on_close=lambda conn, error: ends.append(error)
+    )
+    idle = client(server)
+    assert answers(idle)
+    if drip:
+        idle.sendall(b"\0\5a")
+    assert is_ended(idle)
+    eventually(lambda: ends)
+    assert isinstance(ends[0], gtcp.ClosedError)
+    assert "idle_timeout" in str(ends[0])
+    assert server.stats().timeouts["idle_timeout"] == 1
+    assert answers(client(server))
+    assert caplog.records == []
+
+
+def test_F8_first_byte_timeout(serve: Serve, client: Client, concurrency: str) -> None:
+    server = serve(echo_packages, concurrency=concurrency, first_byte_timeout=2 * SHORT)
+    honest, silent = client(server), client(server)
+    assert answers(honest)
+    assert is_ended(silent)
+    assert answers(honest)  # which may be idle for as long as it likes
+    assert server.stats().timeouts == {"first_byte_timeout": 1, "idle_timeout": 0, "send_timeout": 0}
+
+
+def test_F9_send_timeout_ends_who_never_reads(serve: Serve, client: Client, concurrency: str) -> None:
+    server = serve(lambda conn: conn.send(bytes(64 << 20)), concurrency=concurrency, send_timeout=2 * SHORT)
+    deaf = client(server)
+    eventually(lambda: server.stats().timeouts["send_timeout"] == 1)
+    eventually(lambda: server.connections == [])
+    deaf.close()
+
+
+def test_F11_shutdown_ends_the_idle_at_once_and_lets_the_others_finish(
+    serve: Serve, client: Client, concurrency: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(echo_packages, concurrency=concurrency)
+    idle, busy = client(server), client(server)
+    assert answers(idle)
+    assert answers(busy)
+    busy.sendall(b"\0\5ab")
+    eventually(lambda: any(conn.buffered for conn in server.connections))
+    stopping = Call(server.shutdown, LONG)
+    with quick():
+        assert is_ended(idle)
+    assert stopping.running
+    busy.sendall(b"cde")
+    assert read_frame(busy) == b"abcde"
+    assert is_ended(busy)
+    assert stopping.result() == 0
+    assert caplog.records == []
+
+
+def test_F12_close_and_shutdown_in_a_handler(serve: Serve, client: Client, concurrency: str) -> None:
+    cut: list[int] = []
+
+    def handler(conn: gtcp.Conn) -> None:
+        conn.recv_pkg()
+        cut.append(server.shutdown(LONG))
+
+    server = serve(handler, concurrency=concurrency)
+    idle, ending = client(server), client(server)
+    with quick():
+        ending.sendall(frame(b"end"))
+        assert is_ended(idle)
+        assert is_ended(ending)
+        eventually(lambda: cut == [0])
+
+
+def test_F10_close_gives_handlers_ClosedError(serve: Serve, client: Client, concurrency: str) -> None:
+    ends: list[BaseException | None] = []
+    ended = threading.Event()
+
+    def note(conn: gtcp.Conn, error: BaseException | None) -> None:
+        ends.append(error)
+        ended.set()
+
+    server = serve(echo_packages, concurrency=concurrency, on_close=note)
+    sock = client(server)
+    assert answers(sock)
+    with quick():
+        server.close()
+        assert is_ended(sock)
+    assert ended.wait(LONG)
+    assert isinstance(ends[0], gtcp.ClosedError)
+
+
+def test_callbacks_refuse_and_tell(serve: Serve, client: Client, concurrency: str) -> None:
+    told: list[tuple[str, object]] = []
+    welcome = iter([False, None])
+    server = serve(
+        lambda conn: 1 // 0,
+        concurrency=concurrency,
+        on_connect=lambda conn: next(welcome),
+        on_close=lambda conn, error: told.append(("close", type(error))),
+        on_error=lambda conn, error: told.append(("error", type(error))),
+    )
+    for _ in range(2):
+        assert is_ended(client(server))
+    eventually(lambda: len(told) == 3)
+    assert told == [("close", type(None)), ("error", ZeroDivisionError), ("close", ZeroDivisionError)]
+    stats = server.stats()
+    assert (stats.accepted, stats.refused, stats.failed) == (2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_connections": 0}, {"idle_timeout": -1}, {"send_timeout": float("nan")}, {"backlog": -1}, {"on_close": 1}],
+    ids=str,
+)
+def test_wrong_options(options: dict[str, object]) -> None:
+    with pytest.raises((ValueError, TypeError), match=next(iter(options))):
+        gtcp.Server(**options)  # type: ignore[arg-type]
