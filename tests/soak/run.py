@@ -3,8 +3,8 @@
     python tests/soak/run.py [--short] [PART ...]
 
 Parts: packages (a million round trips), pool (a million leases), dials (200 000), buffers, forks, replies (a million
-requests, none of which gets another's), deadlines (2000), exits, chaos (20 minutes). --short does each for some
-seconds, and chaos for one minute.
+requests, none of which gets another's), deadlines (2000), crowd (10 000 connections for 60 s), exits, chaos (20
+minutes). --short does each for some seconds, and chaos for one minute.
 """
 
 from __future__ import annotations
@@ -203,6 +203,12 @@ def replies(count: int) -> None:
         run(address, count)
 
 
+def crowd(seconds: int) -> None:
+    from soak.crowd import hold
+
+    hold(10_000 if seconds >= 60 else 1000, seconds)
+
+
 PARTS: dict[str, tuple[Callable[[int], None], int, int]] = {
     "packages": (packages, 1_000_000, 60_000),
     "pool": (pool, 1_000_000, 60_000),
@@ -211,6 +217,7 @@ PARTS: dict[str, tuple[Callable[[int], None], int, int]] = {
     "forks": (forks, 200, 20),
     "replies": (replies, 1_000_000, 20_000),
     "deadlines": (deadlines, 2000, 200),
+    "crowd": (crowd, 60, 3),
     "exits": (exits, 200, 5),
     "chaos": (chaos, 1200, 60),
 }
