@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
+import ssl
 import sys
 import threading
 import time
@@ -14,11 +16,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import trustme
+
 import gtcp
+import gtcp.aio
 from support.timing import LONG
 
 THREADS = 8
 WIDE = gtcp.PkgOption(4)
+PATIENCE = (0, 0.001, LONG)
 
 
 def echo(conn: gtcp.Conn) -> None:
@@ -26,37 +32,51 @@ def echo(conn: gtcp.Conn) -> None:
         conn.send_pkg(package, WIDE)
 
 
+class Side:
+    """A server's address, and what all threads have in common there: a pool that is too small, a connection."""
+
+    def __init__(self, server: gtcp.Server, tls: ssl.SSLContext | None) -> None:
+        self.address = ("127.0.0.1", server.get_listened_port())
+        self.tls = tls
+        self.pool = gtcp.Pool(self.address, max_size=THREADS // 2, ttl=0.5, tls=tls)
+        self.shared = self.dial()  # somebody closes it now and then
+
+    def dial(self) -> gtcp.Conn:
+        return gtcp.Conn(self.address, LONG, tls=self.tls)
+
+    def close(self) -> None:
+        self.shared.close()
+        self.pool.close()
+
+
 class Stress:
-    def __init__(self, address: tuple[str, int], seconds: float, seed: int) -> None:
-        self.address = address
+    def __init__(self, sides: list[Side], seconds: float, seed: int) -> None:
+        self.sides = sides
         self.end = time.monotonic() + seconds
         self.seed = seed
-        self.pool = gtcp.Pool(address, max_size=THREADS // 2, ttl=0.5)
-        # One connection that all use, and somebody closes now and then.
-        self.shared = gtcp.Conn(address, LONG)
         self.done: Counter[str] = Counter()
         self.errors: list[BaseException] = []
 
     def run(self, number: int) -> None:
         chance = random.Random(f"{self.seed}/{number}")
-        actions = [self.borrow, self.use_shared, self.close_shared, self.dial, self.look]
+        actions = [self.borrow, self.use_shared, self.close_shared, self.dial, self.look, self.await_many]
         try:
             while time.monotonic() < self.end:
-                action = chance.choices(actions, (40, 40, 1, 5, 10))[0]
+                action = chance.choices(actions, (40, 40, 1, 5, 10, 2))[0]
                 with contextlib.suppress(gtcp.Error):
-                    action(chance)
+                    action(chance, chance.choice(self.sides))
                 self.done[action.__name__] += 1
         except BaseException as error:  # noqa: BLE001
             self.errors.append(error)
 
-    def borrow(self, chance: random.Random) -> None:
+    def borrow(self, chance: random.Random, side: Side) -> None:
         data = chance.randbytes(chance.choice((1, 100, 60_000)))
-        with self.pool.acquire(LONG) as lease:
+        with side.pool.acquire(chance.choice(PATIENCE)) as lease:
             if lease.send_recv_pkg(data, WIDE, timeout=chance.choice((0.001, LONG))) != data:
                 raise AssertionError("a reply that belongs to another request")
 
-    def use_shared(self, chance: random.Random) -> None:
-        conn = self.shared
+    def use_shared(self, chance: random.Random, side: Side) -> None:
+        conn = side.shared
         data = [chance.randbytes(chance.choice((1, 100, 60_000)))] * chance.randint(1, 3)
         if chance.random() < 0.5:
             if conn.send_recv_pkgs(data, WIDE, timeout=chance.choice((0.001, LONG))) != data and not conn.closed:
@@ -64,18 +84,47 @@ class Stress:
         else:
             conn.recv(0, timeout=0.001)
 
-    def close_shared(self, chance: random.Random) -> None:
-        old, self.shared = self.shared, gtcp.Conn(self.address, LONG)
+    def close_shared(self, chance: random.Random, side: Side) -> None:
+        old, side.shared = side.shared, side.dial()
         chance.choice((old.close, old.abort))()
 
-    def dial(self, chance: random.Random) -> None:
-        with gtcp.Conn(self.address, LONG) as conn:
+    def dial(self, chance: random.Random, side: Side) -> None:
+        with side.dial() as conn:
             conn.send_recv_pkg(b"x", WIDE, timeout=LONG)
 
-    def look(self, chance: random.Random) -> None:
-        self.pool.stats()
+    def look(self, chance: random.Random, side: Side) -> None:
+        side.pool.stats()
         if chance.random() < 0.05:
-            self.pool.clear()
+            side.pool.clear()
+
+    def await_many(self, chance: random.Random, side: Side) -> None:
+        """A loop of this thread's own: tasks that share a connection, one of them cancelled."""
+
+        asked = [chance.randbytes(size) for size in (1, 100, 60_000, 1, 100)]
+
+        async def main() -> None:
+            async with gtcp.aio.connect(side.address, LONG, tls=side.tls) as conn:
+                tasks = [asyncio.create_task(conn.send_recv_pkg(data, WIDE, timeout=LONG)) for data in asked]
+                await asyncio.sleep(0)
+                tasks[chance.randrange(len(tasks))].cancel()
+                for answer in await asyncio.gather(*tasks, return_exceptions=True):
+                    # The reply of the one that was cancelled is the next one's, but every reply is a whole one.
+                    if isinstance(answer, bytes) and answer not in asked:
+                        raise AssertionError("a reply to nobody's request")
+                    if isinstance(answer, Exception) and not isinstance(answer, gtcp.Error):
+                        raise answer
+
+        asyncio.run(main())
+
+
+def certified() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The contexts of a client and of the server that it trusts."""
+    authority = trustme.CA()
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    return client, server
 
 
 def main() -> None:
@@ -85,15 +134,17 @@ def main() -> None:
     logging.getLogger("gtcp").setLevel(logging.CRITICAL + 1)
     sys.setswitchinterval(1e-4)
     print(f"{THREADS} threads for {seconds:g} s, seed {seed}", flush=True)
-    with gtcp.Server("127.0.0.1:0", echo) as server:
-        stress = Stress(("127.0.0.1", server.get_listened_port()), seconds, seed)
+    ours, theirs = certified()
+    with gtcp.Server("127.0.0.1:0", echo) as plain, gtcp.Server("127.0.0.1:0", echo, tls=theirs) as secret:
+        sides = [Side(plain, None), Side(secret, ours)]
+        stress = Stress(sides, seconds, seed)
         threads = [threading.Thread(target=stress.run, args=(i,)) for i in range(THREADS)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        stress.shared.close()
-        stress.pool.close()
+        for side in sides:
+            side.close()
     if stress.errors:
         raise stress.errors[0]
     print(f"{stress.done.total()} operations, nothing wrong: {dict(stress.done)}")
