@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike
@@ -14,7 +14,7 @@ from gtcp._limits import TIMEOUTS, Limits
 from gtcp._listen import Listening, Names
 from gtcp._service import Handler, Hooks, Service
 from gtcp._stats import ServerStats, Tally
-from gtcp._workers import Concurrency, make_crew
+from gtcp._workers import make_crew
 
 if TYPE_CHECKING:
     import socket
@@ -56,7 +56,7 @@ class Server(Listening[Handler]):
         tls: ssl.SSLContext | None = None,
         sock: socket.socket | None = None,
         reuse_port: bool = False,
-        concurrency: Concurrency = "threads",
+        concurrency: Literal["threads", "greenlets"] = "threads",
         stack_size: int | None = None,
         gather_sends: bool = False,
         max_connections: int | None = None,
@@ -72,7 +72,7 @@ class Server(Listening[Handler]):
         limits = Limits(max_connections, handshake_timeout, first_byte_timeout, idle_timeout, send_timeout, backlog)
         super().__init__(address, handler, tls, limits, sock, reuse_port)
         self._hooks = Hooks(on_connect, on_close, on_error)
-        self._concurrency: Concurrency = concurrency
+        self._concurrency: Literal["threads", "greenlets"] = concurrency
         self._stack_size = stack_size
         make_crew(concurrency, stack_size)  # what is missing is said now
         self._gather_sends = gather_sends

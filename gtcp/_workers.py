@@ -12,7 +12,6 @@ from gtcp._threads import Workers
 
 logger = logging.getLogger("gtcp")
 
-Concurrency = Literal["threads", "greenlets"]
 Job = Callable[[], None]
 
 # A thread that served a connection waits so many seconds for the next one.
@@ -36,7 +35,7 @@ class Crew(Protocol):
         """Nothing more will come. From any thread, and from a signal handler."""
 
 
-def make_crew(concurrency: Concurrency, stack_size: int | None) -> Crew:
+def make_crew(concurrency: Literal["threads", "greenlets"], stack_size: int | None) -> Crew:
     """ValueError for a wrong argument; ImportError or NotImplementedError where greenlets cannot run."""
     if concurrency == "threads":
         return Threads(stack_size)

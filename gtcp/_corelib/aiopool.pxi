@@ -232,7 +232,8 @@ cdef class AsyncPool(BasePool):
         """`greet` for a check and a hook that may be awaited."""
         lease.answered = True
         try:
-            if await self._greet(lease, lease.reused, seconds_of(deadline)) and self.is_in_step(lease, stream):
+            welcome = await self._greet(lease, lease.reused, seconds_of(deadline))
+            if welcome and self.is_in_step(lease, stream):
                 return True
         except:
             self.reject(lease, stream, ERROR)

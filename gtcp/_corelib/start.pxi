@@ -7,9 +7,10 @@ POLLOUT = posix.POLLOUT
 
 # What _core.pyi promises; the classes of the parts are visible too, but nobody's business.
 __all__ = [
-    "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "AsyncConn", "AsyncPool", "AsyncUnitIterator", "BaseConn", "BasePool",
-    "BlockingConn", "BlockingPool", "Claim", "Directory", "Fiber", "Hub", "Parser", "Signal", "Tls", "UnitIterator", "alarm",
-    "current_hub", "directory", "open_lease", "remaining", "sleep", "to_deadline", "wait_any",
+    "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "AsyncConn", "AsyncPool", "AsyncUnitIterator", "BaseConn",
+    "BasePool", "BlockingConn", "BlockingPool", "Claim", "Directory", "Fiber", "Hub", "Parser", "Signal", "Tls",
+    "UnitIterator", "alarm", "current_hub", "directory", "greenlet_exit", "open_lease", "remaining", "sleep",
+    "to_deadline", "wait_any",
 ]
 
 if posix.watch_forks() != 0:
