@@ -73,7 +73,11 @@ class Service:
         # Handlers that wait in `shutdown`, so nobody waits for them.
         self._spared: set[Conn] = set()
         self._ending = False
+        # In the middle of their TLS handshakes.
+        self._agreeing: set[Conn] = set()
+        # All handlers have ended; or `shutdown` need not wait for them any more.
         self._all_done = _core.Signal()
+        self._drained = _core.Signal()
         self.closed = _core.Signal()
         self.acceptor = Acceptor(
             listener, self._serve, self._has_room, self._look, self._patience.interval, partial(self._tell_error, None)
@@ -105,6 +109,7 @@ class Service:
             conn._cut("the server was closed")
         self._crew.close()
         self.closed.set()
+        self._drained.set()
 
     def shutdown(self, deadline: float | None) -> int:
         """Lets handlers that work finish, then ends the rest; answers how many those were."""
@@ -113,9 +118,11 @@ class Service:
             self._spared.add(own)
         self.stop_accepting()
         for conn in self.connections():
+            if conn in self._agreeing:
+                conn._cut("the server ends")
             conn._drain()
         self._note_end()
-        self._all_done.wait(deadline)
+        self._drained.wait(deadline)
         cut = len(self._connections.keys() - self._spared)
         self._tally.add("cut", cut)
         self.close()
@@ -191,12 +198,18 @@ class Service:
     def _agree_on_tls(self, conn: Conn, context: ssl.SSLContext) -> bool:
         from gtcp import _tls
 
+        self._agreeing.add(conn)
         try:
+            if self._ending:
+                return False
             _tls.accept(conn, context, _core.to_deadline(self._limits.handshake_timeout))
         except (Error, OSError) as error:
             self._tally.add("handshakes_failed")
-            logger.warning("TLS handshake of %r failed: %s", conn, error)
+            if not self._ending:
+                logger.warning("TLS handshake of %r failed: %s", conn, error)
             return False
+        finally:
+            self._agreeing.discard(conn)
         return True
 
     def _handle(self, conn: Conn) -> None:
@@ -247,3 +260,4 @@ class Service:
     def _note_end(self) -> None:
         if self._ending and len(self._connections) <= len(self._spared):
             self._all_done.set()
+            self._drained.set()

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -313,5 +314,66 @@ def test_close_is_quick_with_many_connections(run: Run) -> None:
                 await server.close()
             for conn in conns:
                 await conn.close()
+
+    run(main())
+
+
+def test_F14_more_than_max_connections_wait(run: Run) -> None:
+    async def main() -> None:
+        async with gtcp.aio.Server(HERE, echo, max_connections=1) as server:
+            first, second = [await gtcp.aio.connect(str(server.get_listened_address())) for _ in range(2)]
+            async with first, second:
+                assert await first.send_recv_pkg(b"1", timeout=LONG) == b"1"
+                with pytest.raises(gtcp.Timeout):
+                    await second.send_recv_pkg(b"2", timeout=SHORT)
+                assert len(server.connections) == 1
+                await first.close()
+                assert await second.recv_pkg(timeout=LONG) == b"2"
+
+    run(main())
+
+
+@pytest.mark.parametrize("limit", ["idle_timeout", "first_byte_timeout"])
+def test_F8_limits_end_who_says_nothing(run: Run, caplog: pytest.LogCaptureFixture, limit: str) -> None:
+    async def main() -> None:
+        async with gtcp.aio.Server(HERE, echo, **{limit: 2 * SHORT}) as server:  # type: ignore[arg-type]
+            async with gtcp.aio.connect(str(server.get_listened_address())) as conn:
+                with pytest.raises(gtcp.EOF):
+                    await conn.recv_pkg(timeout=LONG)
+            await handlers_have_ended(server)
+
+    run(main())
+    assert [record for record in caplog.records if record.name == "gtcp"] == []
+
+
+def test_F11_shutdown_ends_the_idle_at_once_and_lets_the_others_finish(run: Run) -> None:
+    async def main() -> None:
+        async with gtcp.aio.Server(HERE, echo) as server:
+            address = str(server.get_listened_address())
+            async with gtcp.aio.connect(address) as idle, gtcp.aio.connect(address) as busy:
+                for conn in (idle, busy):
+                    assert await conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
+                await busy.send(b"\0\5ab")
+                while not any(conn.buffered for conn in server.connections):  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+                stopping = await begun(server.shutdown(LONG))
+                with quick(), pytest.raises(gtcp.EOF):
+                    await idle.recv_pkg(timeout=LONG)
+                await busy.send(b"cde")
+                assert await busy.recv_pkg(timeout=LONG) == b"abcde"
+                with pytest.raises(gtcp.EOF):
+                    await busy.recv_pkg(timeout=LONG)
+                assert await stopping == 0
+
+    run(main())
+
+
+def test_unix_sockets(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        address = f"unix://{tmp_path}/s"
+        async with gtcp.aio.Server(address, echo) as server, gtcp.aio.connect(address) as conn:
+            assert str(server.get_listened_address()) == address
+            assert await conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
+        assert not (tmp_path / "s").exists()
 
     run(main())

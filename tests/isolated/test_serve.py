@@ -12,8 +12,10 @@ from collections.abc import Iterator
 import pytest
 
 import gtcp
+from support import child
+from support.calls import Call
 from support.peers import free_port
-from support.timing import LONG, eventually
+from support.timing import LONG, eventually, quick
 
 PROGRAM = """
 import os, sys, gtcp
@@ -87,6 +89,62 @@ def test_a_worker_that_dies_is_replaced(address: str) -> None:
         running.send_signal(signal.SIGTERM)
         out, err = running.communicate(timeout=LONG)
         assert (out, err, running.returncode) == ("ended\n", "", 0)
+
+
+def test_a_second_signal_cuts() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    for processes in (1, 2):
+        with program(address, processes) as running, gtcp.Conn(address, LONG) as busy:
+            busy.send_pkg(b"wait")
+            assert running.stdout is not None
+            assert running.stdout.readline() == "working\n"
+            running.send_signal(signal.SIGTERM)
+            eventually(lambda: worker(address) == 0)
+            running.send_signal(signal.SIGTERM)
+            with quick(), pytest.raises((gtcp.EOF, gtcp.ResetError)):
+                busy.recv_pkg(timeout=LONG)
+            running.communicate("", timeout=LONG)
+            assert running.returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [("",), ("127.0.0.1:0", print, 0), ("127.0.0.1:99999", print)], ids=str)
+def test_wrong_arguments_are_told_before_anything_begins(arguments: tuple[object, ...]) -> None:
+    with pytest.raises(ValueError, match=r"handler|processes|port"):
+        gtcp.serve(*arguments[:2], **({"processes": 0} if len(arguments) > 2 else {}))  # type: ignore[arg-type]
+
+
+def test_serve_is_for_the_main_thread() -> None:
+    with pytest.raises(RuntimeError, match="main thread"):
+        Call(gtcp.serve, "", print).result()
+
+
+def closed_by_signals() -> None:
+    """A signal handler closes the server wherever the main thread is with it; nothing waits for itself."""
+    server = gtcp.Server("127.0.0.1:0", lambda conn: None, max_connections=5)
+    fired = 0
+
+    def close(*_: object) -> None:
+        nonlocal fired
+        fired += 1
+        server.close()
+
+    signal.signal(signal.SIGALRM, close)
+    for i in range(300):
+        signal.setitimer(signal.ITIMER_REAL, 0.0002 + i % 13 * 0.0003)
+        if i % 3 == 0:
+            server.run()
+        else:
+            server.start()
+            server.stats()
+            if i % 3 == 1:
+                server.shutdown(LONG)
+            server.close()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    assert fired >= 100, fired
+
+
+def test_F12_F15_a_signal_handler_closes_at_any_moment() -> None:
+    child.run(closed_by_signals)
 
 
 def test_workers_end_with_their_supervisor(address: str) -> None:

@@ -10,11 +10,17 @@ from net.ends import Host, MakePool, Serve
 
 
 @pytest.fixture
-def serve(leaves_no_trace: None) -> Iterator[Serve]:
+def concurrency() -> str:
+    """How `serve` runs handlers; a module whose tests hold for greenlets too defines `concurrency` anew."""
+    return "threads"
+
+
+@pytest.fixture
+def serve(leaves_no_trace: None, concurrency: str) -> Iterator[Serve]:
     """Start a server on a free port."""
     with contextlib.ExitStack() as stack:
         yield lambda handler, address="127.0.0.1:0", **options: stack.enter_context(
-            gtcp.Server(address, handler, **options)
+            gtcp.Server(address, handler, **{"concurrency": concurrency, **options})
         )
 
 

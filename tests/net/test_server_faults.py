@@ -17,6 +17,13 @@ from support.peers import reset
 from support.timing import LONG, SHORT, eventually
 
 
+@pytest.fixture(params=["threads", "greenlets"])
+def concurrency(request: pytest.FixtureRequest) -> str:
+    if request.param == "greenlets":
+        pytest.importorskip("greenlet")
+    return str(request.param)
+
+
 def check_serves(server: gtcp.Server) -> None:
     with gtcp.Conn(address_of(server), LONG) as conn:
         assert conn.send_recv(b"hello", timeout=LONG) == b"hello"
@@ -116,7 +123,7 @@ def test_B18_a_client_that_speaks_something_else(
 
 def test_F3_clients_that_reset_before_they_are_served(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     server = serve(lambda conn: conn.send(b"hello"))
-    for _ in range(200):
+    for _ in range(1000):
         reset(socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG))
     with gtcp.Conn(address_of(server), LONG) as conn:
         assert conn.recv(5, timeout=LONG) == b"hello"
@@ -125,6 +132,7 @@ def test_F3_clients_that_reset_before_they_are_served(serve: Serve, caplog: pyte
         assert isinstance(record.exc_info[1], (gtcp.ResetError, gtcp.PipeError))
 
 
+@pytest.mark.parametrize("concurrency", ["threads"], indirect=True)
 def test_F4_no_more_threads(serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

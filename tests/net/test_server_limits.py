@@ -12,6 +12,7 @@ from net.handlers import echo_packages
 from support.calls import Call
 from support.peers import frame, read_frame
 from support.timing import LONG, SHORT, eventually, quick
+from support.tls import Authority
 
 
 @pytest.fixture(params=["threads", "greenlets"])
@@ -176,6 +177,83 @@ def test_callbacks_refuse_and_tell(serve: Serve, client: Client, concurrency: st
     assert told == [("close", type(None)), ("error", ZeroDivisionError), ("close", ZeroDivisionError)]
     stats = server.stats()
     assert (stats.accepted, stats.refused, stats.failed) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("concurrency", ["threads"], indirect=True)
+def test_F11_close_ends_a_shutdown_that_waits(serve: Serve, client: Client) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(conn: gtcp.Conn) -> None:
+        begun.set()
+        assert go_on.wait(LONG)
+
+    server = serve(work)
+    client(server)
+    assert begun.wait(LONG)
+    stopping = Call(server.shutdown)
+    stopping.sleeping()
+    with quick():
+        server.close()
+        assert stopping.result() == 1
+    go_on.set()
+
+
+def test_F10_close_does_not_wait_for_a_greenlet_that_blocks(serve: Serve, client: Client) -> None:
+    pytest.importorskip("greenlet")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def block(conn: gtcp.Conn) -> None:
+        begun.set()
+        assert go_on.wait(LONG)  # which holds up the hub
+
+    server = serve(block, concurrency="greenlets")
+    sock = client(server)
+    there = sock.getpeername()
+    assert begun.wait(LONG)
+    with quick():
+        server.close()
+        assert is_ended(sock)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(there, LONG)
+    go_on.set()
+
+
+def test_F11_shutdown_does_not_wait_for_a_handshake(serve: Serve, client: Client) -> None:
+    server = serve(echo_packages, tls=Authority().server(), handshake_timeout=None)
+    silent = client(server)
+    eventually(lambda: server.connections)
+    eventually(lambda: server._service is not None and server._service._agreeing)
+    with quick():
+        assert server.shutdown() == 0
+        assert is_ended(silent)
+
+
+def test_F12_no_thread_for_the_acceptor_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    server = gtcp.Server("127.0.0.1:0", echo_packages)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(RuntimeError, match="new thread"):
+            server.start()
+    assert server.get_listened_address() is None
+    with server:
+        assert server.get_listened_port() > 0
+
+
+def test_F2_a_listening_socket_that_is_none_ends_run(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = gtcp.Server("127.0.0.1:0", echo_packages)
+    running = Call(server.run)
+    eventually(lambda: server.get_listened_port() != -1)
+    service = server._service
+    assert service is not None
+    with quick():
+        service.acceptor._listener.refuse()  # accept gives EINVAL from now on
+        assert running.result() is None
+    assert server.get_listened_port() == -1
+    [record] = caplog.records
+    assert "ended" in record.getMessage()
 
 
 @pytest.mark.parametrize(

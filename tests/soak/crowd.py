@@ -44,9 +44,12 @@ def _hold(process: subprocess.Popen[str], port: int, kind: str, count: int, seco
         socks = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 30.0)) for _ in range(count)]
         answered(socks)
         ready = time.monotonic()
+        for _ in range(5):
+            answered(socks)  # a thread's stack has its size only after some waits
         before = resident(process.pid)
         rounds = 0
-        while time.monotonic() < ready + seconds:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             answered(socks[::2])
             rounds += 1
         answered(socks)
