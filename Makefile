@@ -8,6 +8,7 @@
 # make fuzz      a million inputs for the parser and the arguments, by libFuzzer (clang is installed if need be)
 # make asan, tsan, valgrind    the suite, a stress of threads and a smoke test, on a core that is watched
 # make soak      leaks: a million packages, leases and requests by id, 200 000 dials, 20 minutes of chaos; ARGS=--short for one minute
+# make bench     gtcp beside its peers: every number, about 20 minutes; make bench-quick for two or three
 # make coverage  the suite, and which lines of Python and Cython it did not reach
 # make clean     back to a fresh checkout
 #
@@ -28,7 +29,7 @@ BUILT := $(VENV)/.built-$(GTCP_BUILD)
 CORE := $(wildcard gtcp/*.pyx gtcp/_corelib/*.[ph]*)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-long lint dist faults chaos fuzz asan tsan valgrind soak flakes coverage build clean
+.PHONY: demo test test-long lint dist faults chaos fuzz asan tsan valgrind soak flakes bench bench-quick coverage build clean
 
 demo: build
 	@echo "== examples/pool_basic.py: one connection serves every request =="
@@ -89,6 +90,11 @@ flakes: build $(VENV)/.group-test
 	nice -n 19 sh -c 'while :; do :; done' & hog=$$!; trap "kill $$hog" EXIT; \
 		for i in $$(seq $${TIMES:-20}); do echo "== run $$i =="; $(PY) -m pytest -q -p randomly $(ARGS) || exit 1; done
 
+# What is measured is the release build, whatever else lies in place.
+bench bench-quick: $(VENV)/.group-bench
+	$(MAKE) build GTCP_BUILD=release
+	$(PY) -m benchmarks $(if $(filter bench-quick,$@),--quick) $(ARGS)
+
 # Cython's plugin looks for the C file beside the module, and beside the parts that it was made of.
 coverage: $(VENV)/.group-coverage
 	$(MAKE) build GTCP_BUILD=coverage
@@ -121,5 +127,5 @@ $(VENV)/.created: .ci/preflight.py
 
 clean:
 	rm -rf build dist .venv .venv-* *.egg-info gtcp/*.so gtcp/_core.c gtcp/_corelib/_core.c
-	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage* htmlcov
-	find gtcp tests examples -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage* htmlcov
+	find gtcp tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ from benchmarks.processes import Toolbox
 from benchmarks.report import case_markdown, markdown, table_markdown, to_json
 from benchmarks.runner import FULL, QUICK, Settings, run_case
 from benchmarks.tables import TABLES
+from benchmarks.tools import absent
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -114,6 +115,8 @@ def main() -> None:
     if args.list:
         _list()
         return
+    for sentence in absent():
+        print(sentence, file=sys.stderr, flush=True)
     start, tools = time.monotonic(), Toolbox()
     facts = describe(tools)
     results, tables = _run(args, tools)
