@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from gtcp import _core
 from gtcp._address import AddressLike, parse
@@ -20,7 +20,6 @@ from gtcp._options import check_count
 from gtcp._processes import Processes
 from gtcp._server import Server
 from gtcp._service import Handler
-from gtcp._workers import Concurrency
 
 if TYPE_CHECKING:
     import ssl
@@ -40,7 +39,7 @@ class ServerOptions(TypedDict, total=False):
     """What `serve` hands on to Server."""
 
     tls: ssl.SSLContext | None
-    concurrency: Concurrency
+    concurrency: Literal["threads", "greenlets"]
     stack_size: int | None
     gather_sends: bool
     max_connections: int | None
