@@ -42,6 +42,7 @@ from gtcp._serve import serve
 from gtcp._server import Server, get_server
 from gtcp._shared import get_pool, pools
 from gtcp._stats import PoolStats, ServerStats
+from gtcp._waiting import set_wait_function
 
 if _TYPE_CHECKING:
     from gtcp._tls import CertificateError, TLSError, TLSInfo, TruncatedError, load_key_crt
@@ -97,6 +98,7 @@ __all__ = [
     "send_recv_with_timeout",
     "send_with_timeout",
     "serve",
+    "set_wait_function",
 ]
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "greenlet_exit",
     "open_lease",
     "remaining",
+    "set_wait_function",
     "sleep",
     "to_deadline",
     "wait_any",
@@ -68,6 +69,11 @@ def remaining(deadline: float) -> float: ...
 @overload
 def remaining(deadline: float | None) -> float | None:
     """Seconds until the moment, not below 0."""
+
+def set_wait_function(
+    function: Callable[[int, int, float | None], object] | None, event: Callable[[], object] | None
+) -> None:
+    """Threads wait by `function` for a descriptor and by the events that `event` makes for others; None: they sleep."""
 
 def sleep(seconds: float, /) -> None:
     """Sleeps, letting others run."""

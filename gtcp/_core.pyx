@@ -11,6 +11,7 @@ include "_corelib/deadline.pxi"     # seconds -> an absolute moment
 include "_corelib/wait.pxi"         # the one place that waits, and turns for those who queue
 include "_corelib/timers.pxi"       # deadlines of many sleepers
 include "_corelib/hub.pxi"          # waiting as a greenlet
+include "_corelib/function.pxi"     # waiting by a function of the user's
 include "_corelib/operation.pxi"    # what one call wants
 include "_corelib/socket.pxi"       # the socket: one read, one send, waiting
 include "_corelib/tls.pxi"          # records on one side, plaintext on the other; knows no socket

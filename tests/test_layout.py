@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "_dial": BASE | {"_core", "_address"},
     "_tls": BASE | {"_core", "_address"},
     "_greenlets": BASE | {"_core"},
+    "_waiting": {"_core"},
     "_conn": CONN,
     "_threads": {"_core"},
     "_reaper": {"_core", "_threads"},
@@ -67,9 +68,10 @@ AIO = {
     "_funcs": CONN | {"_conn"},
 }
 # What a user's extras may bring in; everything else is gtcp or the standard library.
-OPTIONAL = {"greenlet"}
+OPTIONAL = {"greenlet", "gevent"}
 
 MODULES = sorted(PACKAGE.glob("*.py"))
+CONTRIBUTED = sorted((PACKAGE / "contrib").glob("*.py"))
 IN_LOOPS = sorted((PACKAGE / "aio").glob("*.py"))
 FOR_TESTS = sorted((PACKAGE / "testing").glob("*.py"))
 PARTS = sorted((PACKAGE / "_corelib").glob("*.pxi"))
@@ -128,7 +130,7 @@ def test_what_tests_connections_shares_no_code_with_them(path: Path) -> None:
     assert not [name for name in imports(path) if re.match(r"gtcp(?!\.testing)", name)]
 
 
-@pytest.mark.parametrize("path", MODULES + IN_LOOPS + FOR_TESTS, ids=by_name)
+@pytest.mark.parametrize("path", MODULES + IN_LOOPS + CONTRIBUTED + FOR_TESTS, ids=by_name)
 def test_nothing_is_needed_at_run_time(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path, typing=False)}
     assert tops <= {"gtcp"} | OPTIONAL | sys.stdlib_module_names

@@ -9,8 +9,8 @@ POLLOUT = posix.POLLOUT
 __all__ = [
     "POLLIN", "POLLOUT", "REASON_NAMES", "Alarm", "AsyncConn", "AsyncPool", "AsyncUnitIterator", "BaseConn",
     "BasePool", "BlockingConn", "BlockingPool", "Claim", "Directory", "Fiber", "Hub", "Parser", "Signal", "Tls",
-    "UnitIterator", "alarm", "current_hub", "directory", "greenlet_exit", "open_lease", "remaining", "sleep",
-    "to_deadline", "wait_any",
+    "UnitIterator", "alarm", "current_hub", "directory", "greenlet_exit", "open_lease", "remaining",
+    "set_wait_function", "sleep", "to_deadline", "wait_any",
 ]
 
 if posix.watch_forks() != 0:

@@ -5,12 +5,15 @@ Every public name appears here once, so that a change of a type is a change of t
 
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from typing_extensions import assert_type
 
 import gtcp
+import gtcp.aio
+import gtcp.contrib.gevent
 from gtcp import _core, _greenlets
 
 
@@ -242,3 +245,46 @@ def greenlets() -> None:
     hub.run(hub.spawn(work, 1))
     hub.stop()
     assert_type(_core.current_hub(), _core.Hub | None)
+
+
+async def asynchronous(address: gtcp.Address) -> None:
+    async def check(lease: gtcp.aio.PoolConn) -> bool:
+        return await lease.send_recv(b"PING", 4) == b"PONG"
+
+    async def dial(addr: gtcp.Address, timeout: float | None) -> gtcp.aio.Conn:
+        return await gtcp.aio.connect(addr, timeout)
+
+    async with gtcp.aio.Pool("127.0.0.1:8999", max_size=3, check=check, dial=dial) as pool:
+        assert_type(pool, gtcp.aio.Pool)
+    async with pool.acquire(timeout=1.0) as lease:
+        assert_type(lease, gtcp.aio.PoolConn)
+        assert_type(await lease.send_recv_pkg(b"ping"), bytes)
+        lease.discard()
+    assert_type(await pool.acquire(), gtcp.aio.PoolConn)
+    assert_type(await gtcp.aio.PoolConn("127.0.0.1:8999", tls=True), gtcp.aio.PoolConn)
+    async with gtcp.aio.PoolConn(address) as lease:
+        assert_type(lease, gtcp.aio.PoolConn)
+        async for line in lease.lines():
+            assert_type(line, bytes)
+    plain: gtcp.aio.Conn = lease
+    await plain.close()
+    assert_type(pool.stats(), gtcp.PoolStats)
+    pool.clear()
+    pool.expire()
+    pool.resize(None)
+    await pool.prefill(3, timeout=1.0)
+    assert_type(await pool.close(timeout=None), int)
+    assert_type(
+        gtcp.aio.get_pool(address, max_size=3, check=True, on_connect=lambda conn: conn.recv_line()), gtcp.aio.Pool
+    )
+    assert_type(gtcp.aio.pools(), list[gtcp.aio.Pool])
+    gtcp.aio.get_pool(address, max_sise=3)  # type: ignore[call-arg]
+
+
+def waiting() -> None:
+    def wait(fd: int, events: int, timeout: float | None) -> None: ...
+
+    gtcp.set_wait_function(wait)
+    gtcp.set_wait_function(wait, event=threading.Event)
+    gtcp.set_wait_function(None)
+    gtcp.contrib.gevent.install()
