@@ -398,6 +398,8 @@ cdef class Stream(Transport):
         return True
 
     cdef int finish_close(self, bint reset=False) except -1:
+        if self.tls is not None and not reset and self.generation == posix.generation and not self.receiver:
+            self.swallow()
         if self.users > 1 and self.generation == posix.generation:
             # This wakes the sleepers. The other direction's goodbye would keep a reset from being one, but a
             # sleeping sender hears of nothing else.

@@ -245,6 +245,15 @@ cdef class Transport(Socket):
             pass
         return 0
 
+    cdef int swallow(self) noexcept:
+        """Takes what has come and nobody will read, tickets mostly: the kernel answers a close with unread bytes by a
+        reset, and the peer would lose what it has yet to receive."""
+        cdef char[RECORD] scrap
+        cdef int rounds = SMALL_TALK
+        while rounds and posix.recv(self.fd, scrap, RECORD, posix.MSG_DONTWAIT) > 0:
+            rounds -= 1
+        return 0
+
     cdef bint farewell_step(self, Wait* wait, bint patient) except -1:
         """True when both have said goodbye (or only this side, if it is not patient), False with wait.events set."""
         if not self.goodbye_step(wait):

@@ -1,18 +1,20 @@
 """The kinds of connections that have to keep the contract.
 
-A test asks the fixture `make_conn` for connections and never learns which kind it got. A new kind (TLS,
-say) is one more class here, and the whole suite runs on it.
+A test asks the fixture `make_conn` for connections and never learns which kind it got. A new kind is one more
+class here, and the whole suite runs on it.
 """
 
 import contextlib
+import functools
 import socket
-from functools import partial
 from typing import Any, NamedTuple
 
 import gtcp
 import gtcp.aio
+from support.calls import Call
 from support.loops import Facade, LoopThread
 from support.peers import Peer, Script, listen
+from support.secure import client_context, over_tls, server_context, wrap
 from support.timing import LONG
 
 
@@ -27,6 +29,8 @@ class Maker:
     """Opens connections of one kind and closes them in the end."""
 
     detached_timeout: float | None = None
+    secure = False
+    """Bytes go through TLS; tests marked `plain` are about the bare socket and do not run on it."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack
@@ -38,8 +42,7 @@ class Maker:
         """A connection whose other end is in the test's hands; it takes `receive_buffer` bytes unread."""
         with listen(receive_buffer=receive_buffer) as listener:
             host, port = listener.getsockname()
-            conn = self._opened(f"{host}:{port}")
-            far, _ = listener.accept()
+            conn, far = self._both_ends(listener, f"{host}:{port}")
         self._stack.enter_context(far)
         far.settimeout(LONG)
         far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -52,7 +55,16 @@ class Maker:
             with contextlib.suppress(ConnectionError):
                 script(sock)
 
-        return self._opened(self._stack.enter_context(Peer(until_closed, receive_buffer=receive_buffer)).address)
+        peer = Peer(self._over(until_closed), receive_buffer=receive_buffer)
+        return self._opened(self._stack.enter_context(peer).address)
+
+    def _both_ends(self, listener: socket.socket, address: str) -> tuple[gtcp.Conn, socket.socket]:
+        conn = self._opened(address)
+        return conn, listener.accept()[0]
+
+    def _over(self, script: Script) -> Script:
+        """The script for the socket of a `Peer`, when it is written for what is at the other end here."""
+        return script
 
     def _opened(self, address: str) -> gtcp.Conn:
         conn = self._open(address)
@@ -68,6 +80,28 @@ class ConnMaker(Maker):
 class PoolConnMaker(Maker):
     def _open(self, address: str) -> gtcp.Conn:
         return self._stack.enter_context(gtcp.Pool(address)).acquire(LONG)
+
+
+class SecureMaker(Maker):
+    """Connections over TLS 1.3, to an other end of the standard library."""
+
+    secure = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._theirs, self._ours = CONTEXTS()
+
+    def _both_ends(self, listener: socket.socket, address: str) -> tuple[gtcp.Conn, socket.socket]:
+        accepting = Call(lambda: wrap(listener.accept()[0], self._theirs))
+        return self._opened(address), accepting.result()
+
+    def _over(self, script: Script) -> Script:
+        return over_tls(script, self._theirs)
+
+
+class SecureConnMaker(SecureMaker):
+    def _open(self, address: str) -> gtcp.Conn:
+        return gtcp.Conn(address, LONG, tls=self._ours)
 
 
 class AioConnMaker(Maker):
@@ -92,11 +126,15 @@ class AioPoolConnMaker(AioConnMaker):
         return Facade.of(self._thread, pool.acquire(LONG))
 
 
+# For each side; making them costs more than a test.
+CONTEXTS = functools.cache(lambda: (server_context(), client_context()))
+
 KINDS = {
     "Conn": ConnMaker,
+    "Conn-TLS": SecureConnMaker,
     "PoolConn": PoolConnMaker,
-    "aio.Conn-asyncio": partial(AioConnMaker, loop="asyncio"),
-    "aio.Conn-uvloop": partial(AioConnMaker, loop="uvloop"),
-    "aio.PoolConn-asyncio": partial(AioPoolConnMaker, loop="asyncio"),
-    "aio.PoolConn-uvloop": partial(AioPoolConnMaker, loop="uvloop"),
+    "aio.Conn-asyncio": functools.partial(AioConnMaker, loop="asyncio"),
+    "aio.Conn-uvloop": functools.partial(AioConnMaker, loop="uvloop"),
+    "aio.PoolConn-asyncio": functools.partial(AioPoolConnMaker, loop="asyncio"),
+    "aio.PoolConn-uvloop": functools.partial(AioPoolConnMaker, loop="uvloop"),
 }

@@ -169,6 +169,7 @@ def test_B5_the_end_in_the_middle_of_the_replies(make_conn: Maker) -> None:
     assert end.value.replies == [b"1"]
 
 
+@pytest.mark.plain
 def test_C3_packages_that_left_whole_are_counted(make_conn: Maker) -> None:
     conn, far = make_conn(receive_buffer=4096)
     payload = bytes(20_000)

@@ -156,6 +156,7 @@ def test_close_write_after_close(make_conn: Maker) -> None:
         conn.close_write()
 
 
+@pytest.mark.plain
 def test_H11_the_descriptor_was_closed_behind_our_back(make_conn: Maker) -> None:
     conn, far = make_conn()
     os.close(conn.fileno())
@@ -168,6 +169,7 @@ def test_H11_the_descriptor_was_closed_behind_our_back(make_conn: Maker) -> None
     assert far.recv(1) == b""
 
 
+@pytest.mark.plain
 def test_H13_detach_gives_the_socket_away(make_conn: Maker) -> None:
     conn, far = make_conn()
     with pytest.raises(gtcp.Timeout):
@@ -186,6 +188,7 @@ def test_H13_detach_gives_the_socket_away(make_conn: Maker) -> None:
             conn.send(b"x")
 
 
+@pytest.mark.plain
 def test_H13_detach_refuses_to_lose_bytes(make_conn: Maker) -> None:
     conn, far = make_conn()
     far.sendall(b"one\ntwo\n")
@@ -212,6 +215,7 @@ def test_H13_detach_after_close(make_conn: Maker) -> None:
         conn.detach()
 
 
+@pytest.mark.plain
 def test_a_forgotten_connection_warns_and_closes(make_conn: Maker) -> None:
     # The fixture would keep the connection alive: this one is moved into an object of its own.
     conn, far = make_conn()
@@ -225,6 +229,7 @@ def test_a_forgotten_connection_warns_and_closes(make_conn: Maker) -> None:
     assert far.recv(1) == b""
 
 
+@pytest.mark.plain
 def test_a_closed_connection_does_not_warn(make_conn: Maker) -> None:
     conn, _ = make_conn()
     moved = gtcp.Conn.from_socket(conn.detach())

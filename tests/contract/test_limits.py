@@ -67,6 +67,7 @@ def test_B9_a_length_beyond_2_gib_is_refused(make_conn: Maker) -> None:
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="the growth of a process is read from /proc")
+@pytest.mark.plain
 def test_B13_an_endless_line_costs_no_more_than_twice_its_limit(make_conn: Maker) -> None:
     limit = 4 * MIB
     conn, far = make_conn()
@@ -106,6 +107,7 @@ def test_B16_the_deadline_wins_over_the_gap(make_conn: Maker) -> None:
         conn.recv(timeout=SHORT)
 
 
+@pytest.mark.plain
 def test_B19_an_urgent_byte_is_none_of_the_stream(make_conn: Maker) -> None:
     conn, far = make_conn()
     far.sendall(frame(b"hello")[:4])
@@ -116,6 +118,7 @@ def test_B19_an_urgent_byte_is_none_of_the_stream(make_conn: Maker) -> None:
     assert conn.recv(4, timeout=LONG) == b"next"
 
 
+@pytest.mark.plain
 def test_B19_urgent_bytes_do_not_keep_a_waiting_call_busy(make_conn: Maker) -> None:
     conn, far = make_conn()
     far.send(b"!", socket.MSG_OOB)
@@ -135,6 +138,7 @@ def test_B20_a_huge_length_is_only_a_wish(make_conn: Maker, n: int) -> None:
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="the growth of a process is read from /proc")
+@pytest.mark.plain
 def test_an_idle_connection_holds_no_large_buffer(make_conn: Maker) -> None:
     line = b"x" * (40 * MIB) + b"\n"  # so much that the allocator always gives it back to the system
     conn, far = make_conn()

@@ -99,6 +99,7 @@ def test_H12_weak_references(make_conn: Maker) -> None:
     assert conn in weakref.WeakSet([conn])
 
 
+@pytest.mark.plain
 def test_subclasses(make_conn: Maker) -> None:
     class Chatty(gtcp.Conn):
         def greet(self) -> None:

@@ -64,6 +64,7 @@ def test_C3_a_send_that_timed_out_goes_on_at_the_first_unsent_byte(make_conn: Ma
 
 
 @pytest.mark.parametrize("retry", [None, gtcp.Retry(3, 0.001)])
+@pytest.mark.plain
 def test_C3_a_retry_sends_no_byte_twice(make_conn: Maker, retry: gtcp.Retry | None) -> None:
     conn, far = make_conn(receive_buffer=4096)
     data = random.Random(3).randbytes(16 << 20)
@@ -76,6 +77,7 @@ def test_C3_a_retry_sends_no_byte_twice(make_conn: Maker, retry: gtcp.Retry | No
     assert received == data[: late.value.sent]
 
 
+@pytest.mark.plain
 def test_C3_what_a_failed_package_counts_as_sent_is_payload(make_conn: Maker) -> None:
     conn, far = make_conn(receive_buffer=4096)
     data = random.Random(4).randbytes(16 << 20)

@@ -152,6 +152,7 @@ with socket.socket(fileno=0) as sock:
 
 
 @pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.plain
 def test_D1_a_flood_does_not_extend_the_deadline(make_conn: Maker, name: str) -> None:
     conn, far = make_conn()
     far.setblocking(True)
