@@ -30,7 +30,7 @@ class Settings:
 
 
 QUICK = Settings(starts=1, rounds=7, seconds=0.05, quick=True)
-FULL = Settings(starts=3, rounds=5, seconds=0.2, quick=False)
+FULL = Settings(starts=2, rounds=6, seconds=0.1, quick=False)
 
 Tools = Callable[[Contender], Toolbox]
 Say = Callable[[str], None]
