@@ -7,6 +7,7 @@ class here, and the whole suite runs on it.
 import contextlib
 import functools
 import socket
+import ssl
 from typing import Any, NamedTuple
 
 import gtcp
@@ -14,8 +15,9 @@ import gtcp.aio
 from support.calls import Call
 from support.loops import Facade, LoopThread
 from support.peers import Peer, Script, listen
-from support.secure import client_context, over_tls, server_context, wrap
+from support.secure import over_tls, wrap
 from support.timing import LONG
+from support.tls import Authority
 
 
 class Link(NamedTuple):
@@ -82,6 +84,13 @@ class PoolConnMaker(Maker):
         return self._stack.enter_context(gtcp.Pool(address)).acquire(LONG)
 
 
+@functools.cache
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Of the far end and of ours; making them costs more than a test."""
+    authority = Authority()
+    return authority.server(), authority.client()
+
+
 class SecureMaker(Maker):
     """Connections over TLS 1.3, to an other end of the standard library."""
 
@@ -89,7 +98,7 @@ class SecureMaker(Maker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._theirs, self._ours = CONTEXTS()
+        self._theirs, self._ours = contexts()
 
     def _both_ends(self, listener: socket.socket, address: str) -> tuple[gtcp.Conn, socket.socket]:
         accepting = Call(lambda: wrap(listener.accept()[0], self._theirs))
@@ -125,9 +134,6 @@ class AioPoolConnMaker(AioConnMaker):
         self._stack.callback(pool.close)
         return Facade.of(self._thread, pool.acquire(LONG))
 
-
-# For each side; making them costs more than a test.
-CONTEXTS = functools.cache(lambda: (server_context(), client_context()))
 
 KINDS = {
     "Conn": ConnMaker,

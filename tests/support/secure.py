@@ -1,40 +1,15 @@
-"""The far end of TLS connections, made of the standard library only, and the certificates for it."""
+"""A far end of TLS that scripts for plain sockets can use: it ends as a TCP socket does."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import socket
 import ssl
 import struct
-from collections.abc import Callable
 from typing import Any
-
-import trustme
 
 from support.peers import Script
 from support.timing import LONG
-
-
-@functools.cache
-def authority() -> trustme.CA:
-    """Who issues every certificate of the tests."""
-    return trustme.CA()
-
-
-def client_context(*, trust: trustme.CA | None = None) -> ssl.SSLContext:
-    """A client that verifies, and trusts `authority()` or another one."""
-    context = ssl.create_default_context()
-    (trust or authority()).configure_trust(context)
-    return context
-
-
-def server_context(name: str = "127.0.0.1", *, issuer: trustme.CA | None = None) -> ssl.SSLContext:
-    """A server with a certificate for `name`. Its connections are `SecureEnd`s where it wraps sockets."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    (issuer or authority()).issue_cert(name).configure_cert(context)
-    context.sslsocket_class = SecureEnd
-    return context
 
 
 class SecureEnd(ssl.SSLSocket):
@@ -82,15 +57,16 @@ class SecureEnd(ssl.SSLSocket):
             self.settimeout(timeout)
 
 
-def wrap(sock: socket.socket, context: ssl.SSLContext | None = None) -> SecureEnd:
-    """The server's side of a handshake on `sock`, which is taken over."""
+def wrap(sock: socket.socket, context: ssl.SSLContext) -> SecureEnd:
+    """The server's side of a handshake on `sock`, which is taken over. The context makes SecureEnds from now on."""
+    context.sslsocket_class = SecureEnd
     sock.settimeout(LONG)
-    end = (context or server_context()).wrap_socket(sock, server_side=True, suppress_ragged_eofs=False)
+    end = context.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False)
     assert isinstance(end, SecureEnd)
     return end
 
 
-def over_tls(script: Script, context: ssl.SSLContext) -> Callable[[socket.socket], None]:
+def over_tls(script: Script, context: ssl.SSLContext) -> Script:
     """A script for a `Peer` that runs `script` on TLS."""
 
     def secured(sock: socket.socket) -> None:
