@@ -17,7 +17,9 @@ PROGRAM = """
 import gtcp, os, resource, sys
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-handler = lambda conn: [conn.send_pkg(package) for package in conn.packages()]
+def handler(conn):
+    for package in conn.packages():
+        conn.send_pkg(package)
 with gtcp.Server("127.0.0.1:0", handler, concurrency=sys.argv[1], backlog=4096, idle_timeout=600.0) as server:
     print(server.get_listened_port(), flush=True)
     sys.stdin.readline()
