@@ -168,10 +168,11 @@ class Lending(_core.BasePool):
         if error is None:
             self._fill_failures = 0
             return
-        if self._fill_failures == 0 and not self.closed:
+        failures = self._fill_failures
+        self._fill_failures = failures + 1  # before the log, where others run who have failed, too
+        if failures == 0 and not self.closed:
             logger.warning("cannot keep %d connections to %s ready: %r", self._options["min_idle"], self.addr, error)
-        pause = min(_FILL_PAUSE * 2 ** min(self._fill_failures, 10), _FILL_PAUSE_LAST) * (1.0 - random.random() / 2)
-        self._fill_failures += 1
+        pause = min(_FILL_PAUSE * 2 ** min(failures, 10), _FILL_PAUSE_LAST) * (1.0 - random.random() / 2)
         self._fill_after = time.monotonic() + pause
         self._call_in(pause)
 
