@@ -16,6 +16,7 @@ from support.crew import Worker, results
 from support.forks import fork, join
 from support.peers import Peer, frame, read_frame, socket_pair
 from support.timing import LONG, SHORT, eventually, quick
+from support.tls import Authority
 
 
 class Talker:
@@ -247,3 +248,49 @@ def fork_and_close() -> None:
 
 def test_E19_the_parents_close_of_an_idle_connection_is_not_held_up_by_a_child() -> None:
     child.run(fork_and_close)
+
+
+def secure(ending: str) -> None:
+    """A close_notify of the child, or anything else that it encrypts, would end the session under its parent."""
+    authority = Authority()
+    ours = authority.client()
+
+    def echo(conn: gtcp.Conn) -> None:
+        for package in conn.packages():
+            conn.send_pkg(package)
+
+    with gtcp.Server("127.0.0.1:0", echo, tls=authority.server()) as server:
+        address = server.get_listened_address()
+        assert address is not None
+        with gtcp.Conn(address, tls=ours) as conn, gtcp.Pool(address, tls=ours) as pool:
+            with pool.acquire() as lease:
+                assert answers(lease, b"before")
+            assert answers(conn, b"before")
+
+            def in_the_child() -> None:
+                nonlocal conn
+                for use in (lambda: conn.send(b"x"), lambda: conn.recv(0), conn.close_write, conn.tls_info):
+                    with pytest.raises(gtcp.ClosedError, match="forked"):
+                        use()
+                match ending:
+                    case "close":
+                        conn.close()
+                        pool.close()
+                        server.close()
+                    case "abort":
+                        conn.abort()
+                    case "drop":
+                        del conn
+                        gc.collect()
+
+            join(fork(in_the_child))
+            assert answers(conn, b"after")
+            assert conn.is_alive()
+            with pool.acquire() as lease:
+                assert answers(lease, b"after")
+            assert pool.stats().created == 1
+
+
+@pytest.mark.parametrize("ending", ["exit", "close", "abort", "drop"])
+def test_E19_a_child_says_no_goodbye_on_its_parents_tls_connections(ending: str) -> None:
+    child.run(secure, ending)

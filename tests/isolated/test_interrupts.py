@@ -17,8 +17,9 @@ from support import child
 from support.crew import Worker
 from support.interrupts import Alarm, interrupt, raise_alarm
 from support.leaks import descriptors
-from support.peers import Peer, deaf_address, echo, frame, read, read_frame, socket_pair
+from support.peers import Peer, deaf_address, echo, frame, read, read_frame, silent, socket_pair
 from support.timing import LONG, eventually
+from support.tls import Authority, Ends
 
 HUGE = bytes(16 << 20)
 WIDE = gtcp.PkgOption(header_size=4)
@@ -100,6 +101,33 @@ def receive_again() -> None:
 
 def test_H4_an_interrupted_receive_can_be_repeated() -> None:
     child.run(receive_again)
+
+
+def receive_again_over_tls() -> None:
+    with Ends(Authority()) as ends:
+        conn, far = ends.connect()
+        far.sendall(frame(b"hello")[:4])
+        assert type(interrupt(conn.recv_pkg)) is KeyboardInterrupt
+        far.sendall(frame(b"hello")[4:])
+        assert conn.recv_pkg(timeout=LONG) == b"hello"
+        conn.send(b"fine")
+        assert far.recv(4) == b"fine"
+
+
+def test_H4_an_interrupted_receive_over_tls_can_be_repeated() -> None:
+    child.run(receive_again_over_tls)
+
+
+def shake_hands() -> None:
+    with Peer(silent) as peer:
+        ours = Authority().client()
+        before = descriptors()
+        assert type(interrupt(lambda: gtcp.Conn(peer.address, LONG, tls=ours))) is KeyboardInterrupt
+        eventually(lambda: descriptors() == before)
+
+
+def test_A11_an_interrupted_handshake_leaves_nothing_open() -> None:
+    child.run(shake_hands)
 
 
 def send_again() -> None:
