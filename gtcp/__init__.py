@@ -34,17 +34,17 @@ from gtcp._funcs import (
     send_recv_with_timeout,
     send_with_timeout,
 )
-from gtcp._lease import PoolConn
-from gtcp._listener import inherited_sockets
 from gtcp._options import PkgOption, Retry
-from gtcp._pool import Pool
-from gtcp._serve import serve
-from gtcp._server import Server, get_server
-from gtcp._shared import get_pool, pools
 from gtcp._stats import PoolStats, ServerStats
 from gtcp._waiting import set_wait_function
 
 if _TYPE_CHECKING:
+    from gtcp._lease import PoolConn
+    from gtcp._listener import inherited_sockets
+    from gtcp._pool import Pool
+    from gtcp._serve import serve
+    from gtcp._server import Server, get_server
+    from gtcp._shared import get_pool, pools
     from gtcp._tls import CertificateError, TLSError, TLSInfo, TruncatedError, load_key_crt
 
 __version__ = "0.1.0"
@@ -103,9 +103,28 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The names of TLS load the ssl module when they are first asked for: plain TCP does without it."""
-    if name in {"CertificateError", "TLSError", "TLSInfo", "TruncatedError", "load_key_crt"}:
-        from gtcp import _tls
+    """Loads what only some need when it is first asked for: ssl for TLS, logging and more for pools and servers.
 
-        return getattr(_tls, name)
+    Before the object exists: a pool or server that wants to log that descriptors have run out could load nothing then.
+    """
+    import importlib
+
+    if name in {"Pool", "PoolConn"}:
+        importlib.import_module("gtcp._shared")  # which tells the core where PoolConn(addr) finds its pool
+    for module, names in (
+        ("_tls", {"CertificateError", "TLSError", "TLSInfo", "TruncatedError", "load_key_crt"}),
+        ("_shared", {"get_pool", "pools"}),
+        ("_pool", {"Pool", "PoolConn"}),
+        ("_server", {"Server", "get_server"}),
+        ("_serve", {"serve"}),
+        ("_listener", {"inherited_sockets"}),
+    ):
+        if name in names:
+            value: object = getattr(importlib.import_module(f"gtcp.{module}"), name)
+            globals()[name] = value
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
