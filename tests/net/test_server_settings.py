@@ -1,5 +1,6 @@
 """Server: addresses, handlers and names (F12, F13, F16)."""
 
+import errno
 import gc
 import socket
 from typing import Any
@@ -33,6 +34,26 @@ def test_F16_every_interface_means_both_families(serve: Serve) -> None:
         with gtcp.Conn(f"{host}:{port}", LONG) as conn:
             seen = conn.recv(timeout=LONG).decode()
             assert seen == str(conn.local_addr())  # not ::ffff:127.0.0.1
+
+
+@pytest.mark.parametrize("asks", ["the system has none", "no address of it"])
+def test_F16_without_ipv6_every_interface_means_ipv4(serve: Serve, monkeypatch: pytest.MonkeyPatch, asks: str) -> None:
+    def bind(sock: socket.socket, name: object) -> None:
+        if sock.family == socket.AF_INET6:
+            raise OSError(errno.EADDRNOTAVAIL, "none")
+        raw_bind(sock, name)
+
+    raw_bind = socket.socket.bind
+    with monkeypatch.context() as patched:
+        if asks == "no address of it":
+            patched.setattr(socket, "has_dualstack_ipv6", lambda: True)
+            patched.setattr(socket.socket, "bind", bind)
+        else:
+            patched.setattr(socket, "has_dualstack_ipv6", lambda: False)
+        server = serve(echo, ":0")
+    assert address_of(server) == f"0.0.0.0:{server.get_listened_port()}"
+    with gtcp.Conn(f"127.0.0.1:{server.get_listened_port()}", LONG) as conn:
+        assert conn.send_recv(b"hello", timeout=LONG) == b"hello"
 
 
 @pytest.mark.skipif(not HAS_IPV6, reason="no IPv6 here")

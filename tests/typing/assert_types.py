@@ -128,6 +128,13 @@ def servers() -> None:
     assert_type(server.get_address(), str | tuple[str, int] | gtcp.Address)
     assert_type(server.get_listened_address(), gtcp.Address | None)
     assert_type(server.get_listened_port(), int)
+    assert_type(server.connections, list[gtcp.Conn])
+    assert_type(server.stats(), gtcp.ServerStats)
+    assert_type(server.shutdown(1.0), int)
+    for sock in gtcp.inherited_sockets():
+        gtcp.Server(handler=handler, sock=sock, on_close=lambda conn, error: assert_type(conn, gtcp.Conn))
+    gtcp.serve("127.0.0.1:0", handler, processes=2, idle_timeout=60.0)
+    gtcp.serve("127.0.0.1:0", handler, idle_timeuot=60.0)  # type: ignore[call-arg]
     server.set_address(gtcp.FREE_PORT_ADDRESS)
     server.set_handler(handler)
     server.start()
