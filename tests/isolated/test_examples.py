@@ -66,7 +66,15 @@ def test_tls_echo_answers_on_one_connection_and_refuses_strangers(address: str) 
     assert refused.startswith("refused: self-signed certificate")
 
 
-@pytest.mark.parametrize("example", ["pool_basic.py", "pool_disconnect.py"])
+def test_aio_echo_shares_connections(address: str) -> None:
+    done = run("aio_echo.py", address)
+    assert (done.returncode, done.stderr) == (0, "")
+    *replies, summary = done.stdout.splitlines()
+    assert replies == [f"> task {i}" for i in range(20)]
+    assert re.fullmatch(r"20 tasks, [1-4] connections", summary)
+
+
+@pytest.mark.parametrize("example", ["pool_basic.py", "pool_disconnect.py", "aio_echo.py"])
 def test_a_taken_address_is_an_error_that_names_it(example: str) -> None:
     with listen() as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
