@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.groups._who import cserver, limit, ours, peer
-from benchmarks.plan import Case, Goal
+from benchmarks.plan import Case, Command, Goal
 
 AIO = "client_gtcp_aio"
 
@@ -50,5 +50,27 @@ def tasks() -> Case:
     )
 
 
+def pool() -> Case:
+    server = Command("redis-server")
+    work = "pool_ping", 0, 64
+    return Case(
+        id="aio-pool-64",
+        group="aio",
+        title="asyncio: 64 tasks share 16 connections, PING to Redis",
+        unit="commands",
+        goal=Goal(None, 1.0),
+        quick=(),
+        quantum=64,
+        contenders=(
+            ours("gtcp.aio pool on uvloop", server, *work, module=AIO, variant="uvloop"),
+            ours("gtcp.aio pool on asyncio", server, *work, module=AIO, variant="asyncio"),
+            peer("redis.asyncio on uvloop", "client_redis_aio", server, *work, variant="uvloop"),
+            peer("redis.asyncio on asyncio", "client_redis_aio", server, *work, variant="asyncio"),
+        ),
+        note="gtcp speaks the protocol by hand; redis-py does more for each command. "
+        "Servers in event loops are in the group server, at 64 and at 1 000 connections.",
+    )
+
+
 def cases() -> list[Case]:
-    return [exchange(), tasks()]
+    return [exchange(), tasks(), pool()]

@@ -78,6 +78,22 @@ async def pool_tasks(job: Job) -> AsyncWork:
     return work
 
 
+async def pool_ping(job: Job) -> AsyncWork:
+    """``argument`` tasks that share 16 connections to a Redis server: take one, PING, give it back."""
+    pool = gtcp.aio.Pool(job.address, max_size=16)
+
+    async def one(n: int) -> None:
+        for _ in range(n):
+            async with pool.acquire() as conn:
+                await conn.send(b"*1\r\n$4\r\nPING\r\n")
+                assert await conn.recv_line() == b"+PONG\r"
+
+    async def work(n: int) -> None:
+        await asyncio.gather(*[one(n // job.argument) for _ in range(job.argument)])
+
+    return work
+
+
 WORKS = {
     "exchange": exchange,
     "window": window,
@@ -85,6 +101,7 @@ WORKS = {
     "lines": lines,
     "tasks": tasks,
     "pool_tasks": pool_tasks,
+    "pool_ping": pool_ping,
 }
 
 if __name__ == "__main__":
