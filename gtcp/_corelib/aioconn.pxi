@@ -7,6 +7,40 @@ from libc.string cimport memset
 cimport gtcp._corelib.posix as posix
 
 
+@cython.final
+cdef class EndOf(Awaitable):
+    """The end of a task, for who wants to wait for it; being cancelled in that does the task no harm."""
+    cdef object task
+    cdef object waiting
+
+    cdef bint proceed(self) except -1:
+        if self.waiting is None:
+            import asyncio
+            self.waiting = asyncio.wait([self.task])
+        try:
+            self.awaited = self.waiting.send(None)
+        except StopIteration:
+            return True
+        return False
+
+    def throw(self, kind, value=None, trace=None, /):
+        cdef object error = exception_of(kind, value, trace)
+        if self.waiting is None:
+            raise error
+        self.awaited = self.waiting.throw(error)
+        return self.awaited
+
+    def close(self):
+        if self.waiting is not None:
+            self.waiting.close()
+
+
+cdef EndOf end_of(object task):
+    cdef EndOf end = EndOf()
+    end.task = task
+    return end
+
+
 cdef class AsyncConn(BaseConn):
     """A handle whose calls are awaited. It belongs to the loop that opened it, and to that loop's thread."""
     cdef object last_words          # the task that brings a lease to its end, when the hook for that takes its time
@@ -184,7 +218,7 @@ cdef class AsyncConn(BaseConn):
         cdef Farewell call
         if self.home is not None:
             self._end(False)
-            return done(None) if self.last_words is None else self._ended(self.last_words)
+            return done(None) if self.last_words is None else end_of(self.last_words)
         if stream is None or stream.users or stream.tls is None or stream.closed:
             self._end(False)
             return done(None)
@@ -209,11 +243,6 @@ cdef class AsyncConn(BaseConn):
     def _opened(self):
         """Opens the connection; answers it. A subclass that knows an address does."""
         raise_closed()
-
-    async def _ended(self, task):
-        """Waits for the task; it goes on when the one who waits is cancelled."""
-        import asyncio
-        await asyncio.wait([task])
 
     def _adopt(self, sock, local, remote):
         """Takes a connected socket over, for the running loop."""

@@ -17,6 +17,6 @@ if posix.watch_forks() != 0:
     raise MemoryError("no memory to watch for forks")
 
 for awaitable in (
-    Awaitable, Receive, Send, Exchange, SendBatch, ReceiveBatch, ExchangeBatch, Handshake, Farewell, Rest,
+    Awaitable, Receive, Send, Exchange, SendBatch, ReceiveBatch, ExchangeBatch, Handshake, Farewell, Rest, EndOf,
 ):
     send.set_slot(awaitable, send_to)

@@ -3,8 +3,8 @@
     python tests/soak/run.py [--short] [PART ...]
 
 Parts: packages (a million round trips), pool (a million leases), dials (200 000), buffers, forks, replies (a million
-requests, none of which gets another's), deadlines (2000), crowd (10 000 connections for 60 s), exits, chaos (20
-minutes). --short does each for some seconds, and chaos for one minute.
+requests, none of which gets another's), cancellations (220 000 on two loops), deadlines (2000), crowd (10 000
+connections for 60 s), exits, chaos (20 minutes). --short does each for some seconds, and chaos for one minute.
 """
 
 from __future__ import annotations
@@ -209,6 +209,12 @@ def crowd(seconds: int) -> None:
     hold(10_000 if seconds >= 60 else 1000, seconds)
 
 
+def cancellations(count: int) -> None:
+    from soak.cancellations import all_of_them
+
+    all_of_them(count)
+
+
 PARTS: dict[str, tuple[Callable[[int], None], int, int]] = {
     "packages": (packages, 1_000_000, 60_000),
     "pool": (pool, 1_000_000, 60_000),
@@ -216,6 +222,7 @@ PARTS: dict[str, tuple[Callable[[int], None], int, int]] = {
     "buffers": (buffers, 3, 1),
     "forks": (forks, 200, 20),
     "replies": (replies, 1_000_000, 20_000),
+    "cancellations": (cancellations, 220_000, 6_000),
     "deadlines": (deadlines, 2000, 200),
     "crowd": (crowd, 60, 3),
     "exits": (exits, 200, 5),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -33,6 +34,14 @@ async def begun(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     for _ in range(3):
         await asyncio.sleep(0)
     return task
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits, while the loop goes on, for what no event tells of."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, condition
+        await asyncio.sleep(0.001)
 
 
 async def far_read(far: socket.socket, size: int) -> bytes:

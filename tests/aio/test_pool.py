@@ -1,0 +1,470 @@
+"""Pools of an event loop: the books are those of the blocking pool; here is what tasks add to them."""
+
+import asyncio
+import contextlib
+import gc
+import threading
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+import gtcp
+import gtcp.aio
+from aio.conftest import Run
+from net.ends import Host
+from support.aio import begun, until
+from support.loops import LoopThread, new_loop
+from support.peers import closed_address, echo, frame, read_frame, reset, silent
+from support.timing import LONG, SHORT, takes
+
+
+@pytest.fixture
+def host(leaves_no_trace: None) -> Iterator[Host]:
+    with contextlib.closing(Host()) as host:
+        yield host
+
+
+@asynccontextmanager
+async def pool_of(address: Any, **options: Any) -> AsyncIterator[gtcp.aio.Pool]:
+    async with gtcp.aio.Pool(address, **options) as pool:
+        yield pool
+        stats = pool.stats()
+        assert stats.idle + stats.in_use == stats.created - sum(stats.closed.values())
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_leases_are_awaited_or_entered(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(echo).address) as pool:
+            async with pool.acquire() as lease:
+                assert await lease.send_recv(b"x", 1) == b"x"
+            async with await pool.acquire() as again:
+                assert again is not lease
+                assert await again.send_recv(b"y", 1) == b"y"
+            held = await pool.acquire(LONG)
+            held.close()  # type: ignore[unused-coroutine]  # needs no await
+            assert held.closed
+            with pytest.raises(gtcp.ClosedError):
+                await held.send(b"x")
+            with pytest.raises(RuntimeError, match="opened already"):
+                await held
+            stats = pool.stats()
+            assert (stats.created, stats.acquired, stats.reused) == (1, 3, 2)
+
+    run(main())
+
+
+def test_the_shared_pool(run: Run, peer: Any) -> None:
+    async def main() -> gtcp.aio.Pool:
+        address = peer(echo).address
+        async with gtcp.aio.PoolConn(address) as lease:
+            assert await lease.send_recv(b"x", 1) == b"x"
+        pool = gtcp.aio.get_pool(address)
+        assert pool.stats().acquired == 1
+        assert gtcp.aio.pools() == [pool]
+        with pytest.raises(ValueError, match="max_size"):
+            gtcp.aio.get_pool(address, max_size=3)
+        lease = await gtcp.aio.PoolConn(address, LONG)
+        lease.discard()
+        assert pool.stats().closed["discarded"] == 1
+        async with gtcp.aio.PoolConn(address) as lease:
+            pass
+        return pool
+
+    pool = run(main())
+    assert pool.closed  # with the loop
+    assert pool.stats().idle == 0
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        gtcp.aio.get_pool("127.0.0.1:1")
+
+
+def test_a_pool_serves_one_loop(loop_kind: str, peer: Any) -> None:
+    with LoopThread(loop_kind) as one, LoopThread(loop_kind) as two:
+        pool = one.call(gtcp.aio.Pool, peer(echo).address)
+        lease = one.call(pool.acquire)
+        with pytest.raises(RuntimeError, match="another event loop"):
+            two.call(pool.acquire)
+        with pytest.raises(RuntimeError, match="event loop"):
+            lease.close()
+        assert not lease.closed
+        one.call(lease.close)
+        one.call(pool.close)
+
+
+def test_a_loop_that_tells_nobody_of_its_end(loop_kind: str, peer: Any) -> None:
+    """`run_until_complete` and `close`, without shutdown_asyncgens: no warning, and nothing left by the next loop."""
+    address = peer(silent).address
+
+    async def use() -> gtcp.aio.PoolConn:
+        async with gtcp.aio.PoolConn(address):
+            pass
+        return await gtcp.aio.PoolConn(address)
+
+    loop = new_loop(loop_kind)
+    lease = loop.run_until_complete(use())
+    loop.close()
+    lease.close()  # type: ignore[unused-coroutine]
+    loop = new_loop(loop_kind)
+    last = loop.run_until_complete(use())
+    last.discard()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    gc.collect()
+
+
+def test_E13_first_come_first_served(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(echo).address, max_size=1) as pool:
+            order: list[int] = []
+
+            async def take(i: int) -> None:
+                async with pool.acquire():
+                    order.append(i)
+                    await asyncio.sleep(0)
+
+            lease = await pool.acquire()
+            waiting = [await begun(take(i)) for i in range(10)]
+            assert pool.stats().waiting == 10
+            await lease.close()
+            await asyncio.gather(*waiting)
+            assert order == list(range(10))
+            assert pool.stats().created == 1
+
+    run(main())
+
+
+def test_E15_waiting_in_vain(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(echo).address, max_size=1, timeout=SHORT) as pool, pool.acquire():
+            for timeout in (None, SHORT / 2):
+                with takes(timeout or SHORT), pytest.raises(gtcp.PoolTimeout, match="max_size 1, in use 1") as caught:
+                    await (pool.acquire() if timeout is None else pool.acquire(timeout))
+                assert caught.value.stats is not None
+            with pytest.raises(gtcp.PoolTimeout):
+                await pool.acquire(0)
+            assert (pool.stats().timeouts, pool.stats().waiting) == (3, 0)
+
+    run(main())
+
+
+def test_E16_too_many_wait(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(echo).address, max_size=1, max_waiting=1) as pool:
+            lease = await pool.acquire()
+            waiting = await begun(pool.acquire()._opened())
+            with pytest.raises(gtcp.PoolTimeout, match="waiting already"):
+                await pool.acquire()
+            await lease.close()
+            await (await waiting).close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_cancelled_waiter_costs_no_place(run: Run, peer: Any, turns: int) -> None:
+    async def main() -> None:
+        async with pool_of(peer(echo).address, max_size=1) as pool:
+            lease = await pool.acquire()
+            first, second = await begun(pool.acquire()._opened()), await begun(pool.acquire()._opened())
+            lease.close()  # type: ignore[unused-coroutine]  # the first has it, and its task does not know yet
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            first.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                (await first).close()  # type: ignore[unused-coroutine]
+            await (await second).close()
+            assert (pool.stats().idle, pool.stats().created) == (1, 1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_cancelled_dial_costs_no_place(run: Run, peer: Any, turns: int) -> None:
+    async def main() -> None:
+        async with pool_of(peer(echo).address, max_size=1) as pool:
+            task = asyncio.ensure_future(pool.acquire())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                (await task).close()  # type: ignore[unused-coroutine]
+            async with pool.acquire(LONG) as lease:
+                assert await lease.send_recv(b"x", 1) == b"x"
+
+    run(main())
+
+
+def test_E6_a_cancelled_exchange_discards(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(silent).address) as pool:
+            for leave in ("with", "close"):
+                lease = await pool.acquire()
+                task = await begun(lease.send_recv(b"x", 1))
+                task.cancel()
+                await settled()
+                assert task.cancelled()
+                if leave == "with":
+                    async with lease:
+                        pass
+                else:
+                    await lease.close()
+            assert pool.stats().closed["error"] == 2
+            assert pool.stats().idle == 0
+
+    run(main())
+
+
+def test_an_exception_inside_async_with_discards(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(echo).address) as pool:
+            with pytest.raises(KeyError):
+                async with pool.acquire():
+                    raise KeyError
+            assert pool.stats().closed["discarded"] == 1
+
+    run(main())
+
+
+def test_a_stale_connection_is_replaced_when_sending(run: Run, host: Host) -> None:
+    async def main() -> None:
+        async with pool_of(host.address, check=False) as pool:
+            async with pool.acquire():
+                reset(host.accept())
+            await asyncio.sleep(SHORT / 5)
+            async with pool.acquire() as lease:
+                exchange = await begun(lease.send_recv_pkg(b"hello", timeout=LONG))
+                far = await asyncio.to_thread(host.accept)
+                assert await asyncio.to_thread(read_frame, far) == b"hello"
+                far.sendall(frame(b"you"))
+                assert await exchange == b"you"
+            assert (pool.stats().created, pool.stats().closed["peer_closed"], pool.stats().idle) == (2, 1, 1)
+            async with pool.acquire():
+                reset(far)
+            host.close()
+            await asyncio.sleep(SHORT / 5)
+            async with pool.acquire() as lease:
+                with pytest.raises(gtcp.RefusedError):
+                    await lease.send_recv_pkg(b"hello", timeout=LONG)
+            assert (pool.stats().idle, pool.stats().in_use) == (0, 0)
+
+    run(main())
+
+
+def test_E1_what_died_while_idle_is_passed_over(run: Run, host: Host) -> None:
+    async def main() -> None:
+        async with pool_of(host.address) as pool:
+            async with pool.acquire():
+                far = host.accept()
+            far.close()
+            await asyncio.sleep(SHORT / 5)
+            async with pool.acquire() as lease:
+                assert lease.is_alive()
+            assert pool.stats().closed["peer_closed"] == 1
+
+    run(main())
+
+
+def test_E11_an_idle_connection_ends_although_nobody_calls(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+        async with pool_of(peer(silent).address, ttl=SHORT / 2, on_close=lambda conn, reason: ended.set()) as pool:
+            async with pool.acquire():
+                pass
+            with takes(SHORT / 2, late=LONG):
+                await asyncio.wait_for(ended.wait(), LONG)
+            assert pool.stats().closed["ttl"] == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_hooks(run: Run, peer: Any, kind: str) -> None:
+    told: list[str] = []
+
+    def hook(name: str, value: object = None) -> Any:
+        def plain(*args: object) -> object:
+            told.append(name)
+            return value
+
+        async def slow(*args: object) -> object:
+            await asyncio.sleep(0)
+            return plain()
+
+        return plain if kind == "plain" else slow
+
+    async def dial(address: gtcp.Address, timeout: float | None) -> gtcp.aio.Conn:
+        told.append("dial")
+        return await gtcp.aio.connect(address, timeout)
+
+    async def main() -> None:
+        verdict: list[bool] = []
+
+        def check(lease: gtcp.aio.PoolConn) -> object:
+            return hook("check", verdict.pop() if verdict else None)(lease)
+
+        names = ("on_connect", "on_acquire", "on_release", "on_close")
+        async with pool_of(peer(echo).address, check=check, dial=dial, **{name: hook(name) for name in names}) as pool:
+            async with pool.acquire() as lease:
+                assert told == ["dial", "on_connect", "on_acquire"]
+            assert lease.closed
+            assert told[3:] == ["on_release"]
+            assert pool.stats().idle == 1
+            verdict.append(False)
+            async with pool.acquire() as lease:
+                await settled()
+                assert sorted(told[4:]) == sorted(["check", "on_close", "dial", "on_connect", "on_acquire"])
+                lease.close()  # type: ignore[unused-coroutine]  # the hook goes on by itself
+            await settled()
+            assert told[-1] == "on_release"
+            assert (pool.stats().idle, pool.stats().in_use, pool.stats().closed["check"]) == (1, 0, 1)
+
+    run(main())
+
+
+def test_hooks_that_fail_or_are_cancelled(run: Run, peer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        failing = True
+
+        async def on_acquire(lease: gtcp.aio.PoolConn) -> None:
+            await asyncio.sleep(0)
+            if failing:
+                raise KeyError("acquire")
+
+        async def on_release(lease: gtcp.aio.PoolConn) -> None:
+            await asyncio.sleep(0)
+            raise KeyError("release")
+
+        async with pool_of(peer(echo).address, max_size=1, on_acquire=on_acquire, on_release=on_release) as pool:
+            with pytest.raises(KeyError, match="acquire"):
+                await pool.acquire()
+            failing = False
+            async with pool.acquire():
+                pass
+            assert pool.stats().closed["error"] == 2
+            lease = await pool.acquire()
+            leaving = await begun(lease.close())
+            leaving.cancel()
+            await asyncio.wait([leaving])
+            await settled()
+            assert (pool.stats().in_use, pool.stats().closed["error"]) == (0, 3)
+            for turns in range(4):
+                task = asyncio.ensure_future(pool.acquire())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+                if not task.cancelled():
+                    await task.result().close()
+            async with pool.acquire(LONG):
+                pass
+
+    run(main())
+    assert "on_release" in caplog.text
+
+
+def test_A1_a_dial_that_fails(run: Run) -> None:
+    async def main(address: str) -> None:
+        async with pool_of(address, max_size=2) as pool:
+            for _ in range(3):
+                with pytest.raises(gtcp.RefusedError):
+                    await pool.acquire(LONG)
+            assert (pool.stats().connecting, pool.stats().failed) == (0, 3)
+            with pytest.raises(gtcp.RefusedError):
+                await pool.prefill(1)
+
+    with closed_address() as address:
+        run(main(address))
+
+
+def test_prefill_min_idle_and_resize(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(silent).address, max_size=5) as pool:
+            await pool.prefill(9, LONG)
+            assert pool.stats().idle == 5
+            pool.resize(2)
+            assert pool.stats().idle == 2
+            pool.clear()
+            assert pool.stats().idle == 0
+        async with pool_of(peer(silent).address, min_idle=2) as pool, pool.acquire():
+            await until(lambda: pool.stats().idle == 2)
+
+    run(main())
+
+
+def test_E17_close(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        pool = gtcp.aio.Pool(peer(silent).address, max_size=1)
+        lease = await pool.acquire()
+        waiting = await begun(pool.acquire()._opened())
+        receiving = await begun(lease.recv(1))
+        with takes(SHORT / 2):
+            assert await pool.close(SHORT / 2) == 1
+        with pytest.raises(gtcp.PoolClosed):
+            await waiting
+        with pytest.raises(gtcp.ClosedError):
+            await receiving
+        await lease.close()
+        assert await pool.close(None) == 0
+        with pytest.raises(gtcp.PoolClosed):
+            await pool.acquire()
+        other = gtcp.aio.Pool(peer(silent).address)
+        lease = await other.acquire()
+        closing = await begun(other.close(LONG))
+        assert not closing.done()
+        await lease.close()
+        assert await closing == 0
+
+    run(main())
+
+
+def test_E21_a_forgotten_lease_warns_and_frees_its_place(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(silent).address, max_size=1) as pool:
+            held = [await pool.acquire()]
+            waiting = await begun(pool.acquire()._opened())
+
+            def drop() -> None:
+                held.clear()
+                gc.collect()
+
+            with pytest.warns(ResourceWarning, match="lease not closed"):
+                await asyncio.to_thread(drop)  # finalizers run in any thread
+            await (await asyncio.wait_for(waiting, LONG)).close()
+            assert pool.stats().closed["leaked"] == 1
+
+    run(main())
+
+
+def test_a_dropped_pool_is_not_kept_by_its_loop(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        pool = gtcp.aio.Pool(peer(silent).address, ttl=60)
+        async with pool.acquire():
+            pass
+        there = weakref.ref(pool)
+        del pool
+        await settled()  # the loop holds what it ran last
+        gc.collect()
+        assert there() is None  # and its connections are closed: `leaves_no_trace` looks
+
+    run(main())
+
+
+def test_threads_may_read_the_numbers(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(silent).address) as pool:
+            async with pool.acquire():
+                pass
+            thread = threading.Thread(target=pool.expire)
+            thread.start()
+            await asyncio.to_thread(thread.join)
+            await until(lambda: pool.stats().idle == 0)
+            assert pool.stats().closed["cleared"] == 1
+
+    run(main())
