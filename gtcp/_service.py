@@ -101,13 +101,13 @@ class Service:
         """The beginning of the end; the connections go on."""
         self._ending = True
         self.acceptor.stop()
+        self._crew.close()  # whose threads need not rest any more between two jobs
 
     def close(self) -> None:
         """Ends everything at once."""
         self.stop_accepting()
         for conn in self.connections():
             conn._cut("the server was closed")
-        self._crew.close()
         self.closed.set()
         self._drained.set()
 
