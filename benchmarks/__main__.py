@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -70,10 +71,8 @@ def _list() -> None:
         print(f"{table.group:10} {table.id:22} {table.title}")
 
 
-def _run(args: argparse.Namespace, tools: Toolbox) -> tuple[list[CaseResult], list[Table]]:
+def _run(args: argparse.Namespace, tools: Toolbox, results: list[CaseResult], tables: list[Table]) -> None:
     settings = _settings(args)
-    results: list[CaseResult] = []
-    tables: list[Table] = []
     chosen = _chosen(args)
     for number, (case, pinning) in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {case.id}, {pinning.value}", file=sys.stderr, flush=True)
@@ -85,7 +84,6 @@ def _run(args: argparse.Namespace, tools: Toolbox) -> tuple[list[CaseResult], li
             print(f"[table] {table.id}", file=sys.stderr, flush=True)
             tables.append(table.make(tools, quick=settings.quick))
             print(table_markdown(tables[-1]) + "\n", flush=True)
-    return results, tables
 
 
 def _write(args: argparse.Namespace, facts: dict[str, str], results: list[CaseResult], tables: list[Table]) -> None:
@@ -119,9 +117,14 @@ def main() -> None:
         print(sentence, file=sys.stderr, flush=True)
     start, tools = time.monotonic(), Toolbox()
     facts = describe(tools)
-    results, tables = _run(args, tools)
-    facts["took"] = f"{time.monotonic() - start:.0f} s, {_settings(args)}"
-    _write(args, facts, results, tables)
+    results: list[CaseResult] = []
+    tables: list[Table] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _run(args, tools, results, tables)
+    finally:  # also when it is interrupted: what has been measured is kept
+        facts["took"] = f"{time.monotonic() - start:.0f} s, {_settings(args)}"
+        _write(args, facts, results, tables)
 
 
 if __name__ == "__main__":
