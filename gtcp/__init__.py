@@ -34,6 +34,8 @@ from gtcp._funcs import (
     send_recv_with_timeout,
     send_with_timeout,
 )
+from gtcp._greenlets import run, sleep, spawn
+from gtcp._handlers import pkg_handler
 from gtcp._options import PkgOption, Retry
 from gtcp._stats import PoolStats, ServerStats
 from gtcp._waiting import set_wait_function
@@ -88,7 +90,9 @@ __all__ = [
     "get_server",
     "inherited_sockets",
     "load_key_crt",
+    "pkg_handler",
     "pools",
+    "run",
     "send",
     "send_pkg",
     "send_pkg_with_timeout",
@@ -99,6 +103,8 @@ __all__ = [
     "send_with_timeout",
     "serve",
     "set_wait_function",
+    "sleep",
+    "spawn",
 ]
 
 

@@ -329,6 +329,13 @@ class BlockingConn(BaseConn):
         """
 
 @final
+class PkgHandler:
+    """A handler that answers each package with what `function` makes of it."""
+
+    def __new__(cls, function: Callable[[bytes], Buffer | None], option: object) -> Self: ...
+    def __call__(self, conn: BlockingConn) -> None: ...
+
+@final
 class Tls:
     """One end of a TLS session."""
 

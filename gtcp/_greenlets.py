@@ -28,6 +28,14 @@ def run(function: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]) -> _T:
     return root.get()
 
 
+def sleep(seconds: float, /) -> None:
+    """Sleeps for so many seconds: as a greenlet while others run, else as `time.sleep` does.
+
+    0 lets those greenlets run that can. ValueError for a negative number.
+    """
+    _core.sleep(seconds)
+
+
 def spawn(function: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]) -> _core.Fiber[_T]:
     """Calls `function(*args)` as another greenlet of the running hub; `get()` of the result waits for its value.
 

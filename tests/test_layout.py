@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "_tls": BASE | {"_core", "_address"},
     "_greenlets": BASE | {"_core"},
     "_waiting": {"_core"},
+    "_handlers": BASE | {"_core"},
     "_conn": CONN,
     "_threads": {"_core"},
     "_reaper": {"_core", "_threads"},

@@ -405,13 +405,12 @@ cdef class PkgHandler:
         self.option = option
 
     def __call__(self, BlockingConn conn not None):
-        cdef object function = self.function
-        cdef object option = self.option
         cdef object request, reply
-        for request in conn.packages(option):
-            reply = function(request)
+        cdef UnitIterator requests = conn.packages(self.option)
+        for request in requests:
+            reply = self.function(request)
             if reply is not None:
-                conn.send_pkg(reply, option)
+                conn.send_pkg(reply, self.option)
 
 
 @cython.final

@@ -4,6 +4,7 @@
 #define GTCP_WAY_H
 
 #include <Python.h>
+#include <pthread.h>
 
 /* glibc keeps room for the few variables of libraries that ask for the quick kind; others may refuse to load them. */
 #ifdef __GLIBC__
@@ -18,5 +19,9 @@ static PyObject *gtcp_common_way = NULL;
 static inline PyObject *gtcp_get_way(void) { return gtcp_thread_way != NULL ? gtcp_thread_way : gtcp_common_way; }
 static inline void gtcp_set_thread_way(PyObject *way) { gtcp_thread_way = way; }
 static inline void gtcp_set_common_way(PyObject *way) { gtcp_common_way = way; }
+
+/* The greenlets of a thread are the parent's: a child that was forked in one blocks as a thread does. */
+static inline void gtcp_forget_thread_way(void) { gtcp_thread_way = NULL; }
+static inline int gtcp_watch_forks_of_ways(void) { return pthread_atfork(NULL, NULL, gtcp_forget_thread_way); }
 
 #endif

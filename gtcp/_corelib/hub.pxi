@@ -1,5 +1,5 @@
-# Waiting as a greenlet: many calls blocked in one thread. The hub sleeps in epoll for all of them and
-# switches to the one whose socket, turn or deadline has come; no Python code runs in between.
+# Waiting as a greenlet: the hub sleeps in epoll for many calls and switches to the one whose socket, turn or
+# deadline has come; no Python code runs in between.
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
@@ -25,15 +25,11 @@ cdef class Fiber(Timed):
     cdef object stack               # the greenlet; None before it starts and after it ended
     cdef object function
     cdef tuple arguments
-    # Asleep until a wake-up or `deadline`; `woken` says which it was.
-    cdef bint asleep
-    cdef bint woken
-    # To be raised in the fiber where it sleeps.
-    cdef object thrown
-    # Next in the queue of those that can go on.
-    cdef Fiber next_ready
+    cdef bint asleep                # until a wake-up or `deadline`
+    cdef bint woken                 # which of the two it was
+    cdef object thrown              # to be raised in the fiber where it sleeps
+    cdef Fiber next_ready           # in the queue of those that can go on
     cdef bint ready
-    # How it ended.
     cdef Signal done
     cdef object result
     cdef object error
@@ -115,15 +111,13 @@ cdef class Hub(Way):
     cdef object main                # the greenlet that runs `run`
     cdef Fiber root                 # whose end `run` waits for, or None
     cdef Fiber current
-    # Those that can go on, first come first served.
-    cdef Fiber first_ready
+    cdef Fiber first_ready          # those that can go on, first come first served
     cdef Fiber last_ready
     cdef Timers timers              # those that sleep with a deadline
     # Watches whose sockets are gone; events of the batch at hand may still name them.
     cdef list gone
     cdef bint sleeping
     cdef bint stopping
-    cdef Py_ssize_t fibers
     cdef set alive
     cdef object log
 
@@ -156,17 +150,21 @@ cdef class Hub(Way):
             raise socket_error(error)
 
     def __dealloc__(self):
+        self._close()
+
+    cdef void _close(self) noexcept:
         if self.poller >= 0:
             posix.close(self.poller)
         if self.bell >= 0:
             posix.close(self.bell)
+        self.poller = self.bell = -1
 
     # -- the loop
 
     def run(self, Fiber root=None):
         """Runs greenlets until `root` has ended, or without one until `stop`; those left get GreenletExit."""
         if self.poller < 0:
-            raise RuntimeError("the hub has not been made")
+            raise RuntimeError("the hub is not open")
         if root is not None and root.hub is not self:
             raise ValueError("the greenlet belongs to another hub")
         if way.get() != NULL:
@@ -184,18 +182,23 @@ cdef class Hub(Way):
                     if root is None or root.done.is_set:
                         raise
                     self.throw_in(root, error)
+            if self.generation != posix.generation:
+                raise RuntimeError("the greenlets belong to the process that forked this one")
             self.end_all()
         finally:
             way.set_of_thread(NULL)
             self.main = self.root = None
+            self._close()               # whoever keeps a greenlet or a connection keeps no descriptor of ours
 
     cdef bint over(self) noexcept:
-        return self.stopping or (self.root is not None and self.root.done.is_set)
+        return self.stopping or self.generation != posix.generation \
+            or (self.root is not None and self.root.done.is_set)
 
     def stop(self):
         """Ends `run`; greenlets that wait get GreenletExit. From any thread."""
         self.stopping = True
-        epoll.bell_ring(self.bell)
+        if self.sleeping:
+            epoll.bell_ring(self.bell)
 
     def spawn(self, function, *arguments):
         """Runs `function(*arguments)` as a greenlet. From any thread."""
@@ -210,11 +213,10 @@ cdef class Hub(Way):
         return fiber
 
     cdef int end_all(self) except -1:
-        """Those that still wait are ended; they may use their connections once more, but not wait for long."""
+        """Those that still wait are ended: whatever they wait for from now on, they are told again."""
         cdef Fiber fiber
-        cdef int laps = 0
         self.stopping = True
-        while self.alive and laps < 100:
+        for _ in range(100 if self.alive else 0):
             for fiber in list(self.alive):
                 if fiber.stack is None:
                     self.alive.discard(fiber)   # it never began
@@ -223,7 +225,6 @@ cdef class Hub(Way):
                 else:
                     self.throw_in(fiber, greenlet_exit()())
             self.run_ready()
-            laps += 1
         return 0
 
     cdef int turn(self) except -1:
@@ -233,7 +234,9 @@ cdef class Hub(Way):
         cdef int n, i
         self.run_ready()
         self.gone.clear()
-        wait = 0 if self.first_ready is not None or self.over() else self.timers.left()
+        if self.over():
+            return 0
+        wait = 0 if self.first_ready is not None else self.timers.left()
         self.sleeping = wait != 0
         with nogil:
             n = epoll.wait(self.poller, events, EVENTS, wait)
@@ -269,7 +272,7 @@ cdef class Hub(Way):
         """Switches to each that could go on when the turn began; what becomes ready meanwhile comes next turn."""
         cdef Fiber fiber
         cdef Fiber last = self.last_ready
-        while self.first_ready is not None:
+        while self.first_ready is not None and self.generation == posix.generation:
             fiber = self.first_ready
             self.first_ready = fiber.next_ready
             if self.first_ready is None:
@@ -348,6 +351,13 @@ cdef class Hub(Way):
             raise error
         return fiber.woken
 
+    cdef int step_aside(self) except -1:
+        """Lets the others have their turn, and those whose sockets became ready meanwhile."""
+        cdef Fiber fiber = self.current
+        if fiber is not None:
+            self.wake(fiber)
+        return self.sleep(fiber, NEVER) and 0
+
     cdef size_t who(self) noexcept:
         return <size_t><PyObject*>self.current if self.current is not None else <size_t>self.thread
 
@@ -372,7 +382,8 @@ cdef class Hub(Way):
     cdef bint unwatch(self, Watch watch) except -1:
         """From any thread, as closing is."""
         if watch.fd >= 0:
-            epoll.remove(self.poller, watch.fd)
+            if self.generation == posix.generation:     # a child shares the epoll instance of its parent
+                epoll.remove(self.poller, watch.fd)
             watch.fd = -1
             self.gone.append(watch)
             Py_DECREF(watch)
@@ -384,20 +395,24 @@ cdef class Hub(Way):
 
     cdef int wait_watched(self, Watch watch, int events, int64_t deadline) except -1:
         cdef Fiber fiber = self.current
+        cdef object other = None
         if events & posix.POLLIN:
             watch.reader = fiber
         if events & posix.POLLOUT:
+            other = watch.writer        # a receiver with gathered sends, overtaken by a sender, or the reverse
             watch.writer = fiber
         try:
             return self.sleep(fiber, deadline)
         finally:
-            if events & posix.POLLIN:
+            if watch.reader is fiber:
                 watch.reader = None
-            if events & posix.POLLOUT:
+            if watch.writer is fiber:
                 watch.writer = None
+            if other is not None:
+                self.wake(<Fiber>other)     # the room in the kernel was its event, too
 
     cdef int wait_ready(self, int fd, int events, int64_t deadline) except -1:
-        return 1 if self.wait_any({fd: events}, deadline) else 0
+        return len(self.wait_any({fd: events}, deadline))
 
     cdef list wait_any(self, dict fds, int64_t deadline):
         cdef list watches = []
@@ -432,5 +447,4 @@ cdef class Hub(Way):
 
 def current_hub():
     """The hub that runs the calling greenlet; None outside of one."""
-    cdef Way current = current_way()
-    return current if isinstance(current, Hub) else None
+    return current_way() if isinstance(current_way(), Hub) else None

@@ -1,6 +1,7 @@
 # A connected socket: one read, one send, waiting for it, and who uses it.
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 cimport gtcp._corelib.posix as posix
@@ -97,7 +98,7 @@ cdef class Socket:
         """One successful read: > 0 bytes, 0 at the peer's end, or -errno."""
         cdef int fd = self.fd
         cdef Py_ssize_t n
-        if self.watch is not None and self.watch.drained and wait.way != NULL:
+        if self.watch is not None and self.watch.drained and wait.way == <PyObject*>self.watcher:
             return -posix.EAGAIN        # nothing has come since: no need to ask
         while True:
             if wait.sleep and self._arm(wait.deadline):
@@ -116,7 +117,8 @@ cdef class Socket:
             if n != -posix.EINTR:
                 break
             PyErr_CheckSignals()
-        if self.watch is not None and (n == -posix.EAGAIN or 0 < n < room.size + room.more):
+        # A thread lets go of the GIL as it reads: what came meanwhile may have been told to the watch already.
+        if self.watch is not None and wait.way != NULL and (n == -posix.EAGAIN or 0 < n < room.size + room.more):
             self.watch.drained = not self.watch.ended
         return n
 
@@ -180,6 +182,9 @@ cdef class Socket:
         if wait.way == NULL:
             return sleep_until_ready(self.fd, wait.events, wait.until)
         if self.watcher is not <Way>wait.way:
+            if self.watch is not None and (self.watch.reader is not None or self.watch.writer is not None):
+                # Greenlets of another thread wait for it: each taking it from the other would never end.
+                return (<Way>wait.way).wait_ready(self.fd, wait.events, wait.until)
             self.unwatch()
             self.watch = (<Way>wait.way).watch(self.fd)
             self.watcher = <Way>wait.way

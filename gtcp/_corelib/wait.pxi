@@ -75,6 +75,10 @@ cdef class Way:
         """A place in a queue for the caller."""
         raise NotImplementedError
 
+    cdef int step_aside(self) except -1:
+        """Lets those run who can."""
+        return 0
+
 
 cdef inline Way current_way():
     """The calling thread's way to wait; None: it sleeps."""
@@ -338,7 +342,11 @@ cdef bint pause_within(int64_t duration, int64_t deadline) except -1:
 
 def sleep(seconds_, /):
     """Sleeps for so many seconds, letting others run."""
-    pause_within(nanoseconds(seconds_, "seconds"), NEVER)
+    cdef int64_t duration = nanoseconds(seconds_, "seconds")
+    if duration == 0 and way.get() != NULL:
+        current_way().step_aside()
+    else:
+        pause_within(duration, NEVER)
 
 
 def wait_any(fds, deadline=None):
