@@ -36,6 +36,7 @@ __all__ = [
     "Fiber",
     "Hub",
     "Parser",
+    "PkgHandler",
     "Signal",
     "Tls",
     "UnitIterator",
