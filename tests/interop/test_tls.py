@@ -1,5 +1,6 @@
 """TLS with peers that others have written: GoFrame's gtcp, OpenSSL's own programs, Redis."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,9 +80,8 @@ def test_gos_client_and_our_server(serve: Serve, go_client: GoClient, authority:
 def s_server(files: Files) -> Iterator[tuple[LineProcess, str]]:
     """`openssl s_server` and its address; what it is told on its input goes to the client, "K" is a key update."""
     crt, key, _ = files
-    process = LineProcess(
-        [require("openssl"), "s_server", "-accept", "127.0.0.1:0", "-cert", str(crt), "-key", str(key)]
-    )
+    command = ["s_server", "-accept", "127.0.0.1:0", "-cert", str(crt), "-key", str(key)]
+    process = LineProcess([require("openssl"), *command])
     address = None
     while address is None:
         line = process.read_line()
@@ -100,6 +100,17 @@ def until(process: LineProcess, wanted: bytes) -> None:
     raise AssertionError(f"the output ended without {wanted!r}")
 
 
+def say(server: LineProcess, line: bytes, conn: gtcp.Conn) -> None:
+    """Have the server say a line. Lines that it reads together with a command are lost, so it may be told again."""
+    for _ in range(10):
+        server.write_line(line)
+        with contextlib.suppress(gtcp.Timeout):
+            while conn.recv_line(timeout=LONG / 10) != line:
+                pass  # the one before, said twice
+            return
+    raise AssertionError(f"the server never said {line!r}")
+
+
 @pytest.mark.parametrize("update", [b"K", b"k"])
 def test_G8_the_peer_updates_its_keys(s_server: tuple[LineProcess, str], authority: Authority, update: bytes) -> None:
     process, address = s_server
@@ -108,8 +119,7 @@ def test_G8_the_peer_updates_its_keys(s_server: tuple[LineProcess, str], authori
             conn.send(b"question %d\n" % i, timeout=LONG)
             until(process, b"question %d" % i)
             process.write_line(update)
-            process.write_line(b"answer %d" % i)
-            assert conn.recv_line(timeout=LONG) == b"answer %d" % i
+            say(process, b"answer %d" % i, conn)
 
 
 def test_G8_key_updates_and_tickets_of_an_idle_connection_are_silence(
@@ -121,8 +131,7 @@ def test_G8_key_updates_and_tickets_of_an_idle_connection_are_silence(
             with pool.acquire(LONG) as lease:
                 lease.send(b"question %d\n" % i, timeout=LONG)
                 until(process, b"question %d" % i)
-                process.write_line(b"answer %d" % i)
-                assert lease.recv_line(timeout=LONG) == b"answer %d" % i
+                say(process, b"answer %d" % i, lease)
             process.write_line(b"k")
         assert pool.stats().created == 1
         with pool.acquire(LONG) as lease:
