@@ -99,6 +99,7 @@ def closes(count: int) -> None:
 def interrupts(count: int) -> None:
     """Ctrl-C is a KeyboardInterrupt at once. For the main thread."""
     took: list[float] = []
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
     with socket_pair() as (ours, _), gtcp.Conn.from_socket(ours) as conn:
         for _ in range(count):
             sent: list[float] = []
