@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def s_server(files: Files) -> Iterator[tuple[LineProcess, str]]:
         found = re.match(rb"ACCEPT (127\.0\.0\.1:\d+)", line)
         address = found and found[1].decode()
     yield process, address
-    process.stop()
+    process.stop(signal.SIGTERM)
 
 
 def until(process: LineProcess, wanted: bytes) -> None:

@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import signal
 import sys
 from pathlib import Path
 
 
 def main(source: str, name: str, arguments: str) -> None:
     """Call `name` of the module in the file `source`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
     spec = importlib.util.spec_from_file_location("program", source)
     assert spec is not None
     assert spec.loader is not None
