@@ -58,7 +58,7 @@ dist: $(VENV)/.group-dist
 	rm -rf dist
 	$(PY) -m build --quiet
 	$(PY) .ci/check_dist.py dist
-	.ci/test_wheel $(PYTHON) dist/*.whl
+	.ci/test_wheel $(PYTHON) dist/*.whl $(ARGS)
 
 faults: build $(VENV)/.group-test
 	$(PY) -m pytest --faults $(ARGS)
