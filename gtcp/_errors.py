@@ -80,7 +80,11 @@ class PoolClosed(ClosedError):
 
 
 class BrokenError(Error, ConnectionError):
-    """The connection lost step with its peer in an earlier call and can only be closed."""
+    """The connection lost step with its peer in an earlier call and can only be closed.
+
+    Exchanges are refused with it as long as one that failed is owed its reply, which they would take for their own;
+    receiving that reply puts the connection in step again.
+    """
 
 
 class ConcurrencyError(Error, RuntimeError):

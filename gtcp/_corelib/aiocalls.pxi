@@ -98,6 +98,8 @@ cdef class Exchange(Operation):
 
     cdef bint step(self) except -1:
         if self.held & SENDING:
+            if self.out.sent == 0:
+                self.stream.parser.check_in_step()
             self.wait.deadline = self.send_deadline
             if not self.stream.send_step(&self.out, &self.wait):
                 return False
@@ -117,11 +119,16 @@ cdef class Exchange(Operation):
         return &self.out
 
     cdef int after_failure(self, object error) except -1:
+        if self.held & EXCHANGING and self.out.sent:
+            self.stream.parser.await_late(1)
         if self.held & SENDING:
             return self.stream._after_failed_send(&self.out, error)
         if self.held & RECEIVING and not self.wanted:
             self.stream._after_failed_receive(&self.unit)
         return 0
+
+    cdef int take_back(self) except -1:
+        return self.stream.parser.unread(&self.unit, self.value)
 
     cdef int after_success(self) except -1:
         self.conn.heard(&self.unit, 0)
@@ -203,10 +210,7 @@ cdef class ExchangeBatch(Operation):
 
     cdef int after_failure(self, object error) except -1:
         if self.held & SENDING:
-            self.pipeline.outbox.after_failure(self.stream, error)
-            self.stream._after_failed_receive(&self.unit)
-            if isinstance(error, Error):
-                error.replies = self.pipeline.replies
+            self.pipeline.after_failure(self.stream, &self.unit, error)
         return 0
 
     cdef int after_success(self) except -1:

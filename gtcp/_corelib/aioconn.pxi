@@ -138,7 +138,7 @@ cdef class AsyncConn(BaseConn):
     def send_recv(self, data, length=-1, retry=None, *, timeout=None):
         """Sends `data`, then receives as `recv(length)` does; no other exchange gets in between.
 
-        When the task is cancelled, the reply may still come: the connection should be closed, as a lease is.
+        When the task is cancelled, the reply may still come, as after any failure: see the blocking `send_recv`.
         """
         cdef Exchange call = Exchange()
         get_length_wanted(length, &call.unit)

@@ -178,6 +178,7 @@ cdef int put_back_packages(Framing parser, int header_size, list packages) excep
     for package in packages:
         data += len(package).to_bytes(header_size, "big")
         data += package
+    parser.units -= len(packages)
     return parser.put_back(PyByteArray_AS_STRING(data), PyByteArray_GET_SIZE(data))
 
 
@@ -194,6 +195,8 @@ cdef class Pipeline:
         cdef Outbox outbox = self.outbox
         cdef bint sent
         cdef int wanted                 # what sending waits for
+        if outbox.following == 0:
+            stream.parser.check_in_step()
         while True:
             self.under_way -= stream.parser.take_all(unit, self.replies, self.under_way)
             if not outbox.leaving():
@@ -211,6 +214,15 @@ cdef class Pipeline:
             if not stream.read_step(unit, wait):
                 wait.events |= wanted
                 return False
+
+    cdef int after_failure(self, Stream stream, Unit* unit, object error) except -1:
+        whole, cut = self.outbox.progress()
+        self.outbox.after_failure(stream, error)
+        stream._after_failed_receive(unit)
+        stream.parser.await_late(whole + cut - len(self.replies))
+        if isinstance(error, Error):
+            error.replies = self.replies
+        return 0
 
 
 cdef list send_recv_batch(Stream stream, Outbox outbox, Unit* unit, Py_ssize_t window, int64_t deadline):
@@ -236,10 +248,7 @@ cdef list send_recv_batch(Stream stream, Outbox outbox, Unit* unit, Py_ssize_t w
                         raise Timeout(f"timed out after {len(pipeline.replies)} replies")
                 return pipeline.replies
             except BaseException as error:
-                outbox.after_failure(stream, error)
-                stream._after_failed_receive(unit)
-                if isinstance(error, Error):
-                    error.replies = pipeline.replies
+                pipeline.after_failure(stream, unit, error)
                 raise
             finally:
                 stream.sending.give()

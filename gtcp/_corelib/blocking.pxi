@@ -199,7 +199,8 @@ cdef class BlockingConn(BaseConn):
     def send_recv(self, data, length=-1, retry=None, *, timeout=None):
         """Sends `data`, then receives as `recv(length)` does; no other exchange gets in between.
 
-        `timeout`: seconds for both together. Errors as for `send` and `recv`.
+        `timeout`: seconds for both together. Errors as for `send` and `recv`. After a failure the reply may still come:
+        later exchanges raise BrokenError, before a byte moves, until a receive has taken it.
         """
         cdef Out out
         cdef Unit unit
@@ -220,7 +221,7 @@ cdef class BlockingConn(BaseConn):
         """Sends a package and receives the package that answers it; no other exchange gets in between.
 
         `option` holds for both directions. `timeout`: seconds for both together. Errors as for `send_pkg` and
-        `recv_pkg`.
+        `recv_pkg`; a failure leaves what one of `send_recv` does.
         """
         cdef Out out
         cdef Unit unit
@@ -299,7 +300,8 @@ cdef class BlockingConn(BaseConn):
 
         Sending and receiving take turns as the socket allows, so full buffers on both sides cannot block each other.
         `timeout`: seconds for all together. Raises as `send_pkg` and `recv_pkg` do; `replies` of the error holds
-        those that came. A failure leaves replies owed: the connection should be closed.
+        those that came, `sent` counts the requests that left. A failure leaves what one of `send_recv` does, until
+        as many packages have been received as replies were missing.
         """
         cdef Outbox outbox = Outbox(packages)
         cdef Unit unit

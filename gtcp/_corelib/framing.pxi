@@ -75,8 +75,9 @@ cdef class Framing:
     cdef Py_ssize_t scanned
     cdef bytes scanned_for
 
-    # How many units have been taken.
+    # How many units have been taken, and will have been when no reply to a failed exchange is awaited any more.
     cdef int64_t units
+    cdef int64_t in_step_at
     # The last read left room: the kernel had no more.
     cdef bint short_read
     # Memory ran out while a result was resized and its bytes went with it: the stream has a hole.
@@ -219,6 +220,16 @@ cdef class Framing:
             count += 1
         return count
 
+    cdef inline void await_late(self, Py_ssize_t replies) noexcept:
+        """An exchange has failed, and so many replies to it may still come."""
+        self.in_step_at = max(self.in_step_at, self.units + replies)
+
+    cdef inline int check_in_step(self) except -1:
+        """BrokenError when an exchange that begins now would take such a reply for its own."""
+        if self.units < self.in_step_at:
+            raise BrokenError("an earlier exchange is owed its reply: receive that, or close the connection")
+        return 0
+
     # -- a large unit on its way
 
     cdef bint _continues(self, Unit* unit) noexcept:
@@ -293,6 +304,7 @@ cdef class Framing:
     cdef int unread(self, Unit* unit, object value) except -1:
         """Unreads a unit that was taken and then not wanted."""
         cdef char[4] header
+        self.units -= 1
         if unit.kind == INTO:
             return self.put_back(unit.target, unit.got)
         if unit.kind == LINE:

@@ -318,17 +318,23 @@ cdef class Stream(Transport):
 
     cdef object exchange(self, Out* out, int64_t send_deadline, Unit* unit, int64_t recv_deadline):
         """Sends, then receives; no other exchange gets in between."""
+        cdef object value = None
         self.enter()
         try:
             self.claim_exchange(min(send_deadline, recv_deadline))
             try:
+                if out.sent == 0:       # else it goes on after a pause
+                    self.parser.check_in_step()
                 self.claim_turn(self.sending, send_deadline)
                 try:
                     self._send(out, send_deadline)
                 finally:
                     self.sending.give()
-                return self._receive(unit, recv_deadline)
+                value = self._receive(unit, recv_deadline)
+                return value
             finally:
+                if value is None and out.sent:
+                    self.parser.await_late(1)
                 self.give_exchange()
         finally:
             self.leave()

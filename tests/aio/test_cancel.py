@@ -146,9 +146,115 @@ def test_cancelled_in_the_moment_of_the_turn(run: Run) -> None:
             three = await begun(conn.send_recv_pkg(b"3"))
             one.cancel()
             two.cancel()
-            assert await far_read(far, 6) == frame(b"1") + frame(b"3")
-            far.sendall(frame(b"one") + frame(b"three"))
-            assert await three == b"one"  # the reply that was owed: an exchange must not be cancelled and gone on with
+            with pytest.raises(gtcp.BrokenError, match="owed its reply"):
+                await three  # the reply that comes next is the first one's
+            far.sendall(frame(b"one"))
+            assert await conn.recv_pkg() == b"one"
+            four = await begun(conn.send_recv_pkg(b"4"))
+            assert await far_read(far, 6) == frame(b"1") + frame(b"4")
+            far.sendall(frame(b"four"))
+            assert await four == b"four"
+
+
+EXCHANGES: dict[str, Callable[[gtcp.aio.Conn, bytes], Any]] = {
+    "send_recv": lambda conn, data: conn.send_recv(frame(data), 3),
+    "send_recv_pkg": lambda conn, data: conn.send_recv_pkg(data),
+    "send_recv_pkgs": lambda conn, data: conn.send_recv_pkgs([data]),
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_E6_a_cancelled_exchange_leaves_its_reply_to_no_other(run: Run, name: str) -> None:
+    async def main() -> None:
+        async with linked() as (conn, far):
+            first = await begun(EXCHANGES[name](conn, b"1"))
+            queued = [await begun(exchange(conn, b"?")) for exchange in EXCHANGES.values()]
+            await cancelled(queued.pop(1))
+            await cancelled(first)
+            for exchange in [*queued, *[call(conn, b"?") for call in EXCHANGES.values()]]:
+                with pytest.raises(gtcp.BrokenError, match="owed its reply"):
+                    await exchange
+            far.sendall(frame(b"a"))
+            assert await (conn.recv(3) if name == "send_recv" else conn.recv_pkg()) in (b"a", frame(b"a"))
+            last = await begun(EXCHANGES[name](conn, b"2"))
+            assert await far_read(far, 6) == frame(b"1") + frame(b"2")
+            far.sendall(frame(b"b"))
+            assert await last in (b"b", [b"b"], frame(b"b"))
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["send_recv", "send_recv_pkg"])
+def test_E6_an_exchange_cancelled_in_the_turn_in_which_its_reply_comes(run: Run, name: str) -> None:
+    """It has its reply, or that can be received: nothing in between."""
+
+    async def main() -> None:
+        async with linked() as (conn, far):
+            ends = set()
+            for delay in range(8):
+                task = await begun(EXCHANGES[name](conn, b"?"))
+                assert await far_read(far, 3) == frame(b"?")
+                far.sendall(frame(b"a"))
+                for _ in range(delay):
+                    await asyncio.sleep(0)
+                task.cancel()
+                try:
+                    got = await task
+                except asyncio.CancelledError:
+                    with pytest.raises(gtcp.BrokenError):
+                        await EXCHANGES[name](conn, b"?")
+                    got = await (conn.recv(3) if name == "send_recv" else conn.recv_pkg())
+                ends.add(task.cancelled())
+                assert got in (b"a", frame(b"a"))
+                assert conn.buffered == 0
+            assert ends == {True, False}
+
+    run(main())
+
+
+def test_E6_tasks_that_share_a_connection_and_are_cancelled_at_random(run: Run) -> None:
+    """Who finds the connection out of step opens another one for all; nobody ever has another one's reply."""
+    tasks, rounds = 8, 60
+
+    async def serve(conn: gtcp.aio.Conn) -> None:
+        async for package in conn.packages():
+            await conn.send_pkg(package)
+
+    async def main() -> None:
+        rng = random.Random(10)
+        shared: list[gtcp.aio.Conn] = []
+        counts = {"done": 0, "cancelled": 0, "broken": 0}
+
+        async def client(number: int, address: str) -> None:
+            for i in range(rounds):
+                conn, data = shared[-1], [b"%d-%d-%d" % (number, i, part) for part in range(3)]
+                task = asyncio.ensure_future(
+                    conn.send_recv_pkgs(data) if rng.random() < 0.5 else conn.send_recv_pkg(data[0])
+                )
+                if rng.random() < 0.3:
+                    for _ in range(rng.randrange(20)):
+                        await asyncio.sleep(0)
+                    task.cancel()
+                try:
+                    assert await task in (data, data[0])
+                    counts["done"] += 1
+                except asyncio.CancelledError:
+                    counts["cancelled"] += 1
+                except gtcp.BrokenError:
+                    counts["broken"] += 1
+                    if conn is shared[-1]:
+                        shared.append(await gtcp.aio.connect(address))
+
+        async with gtcp.aio.Server("127.0.0.1:0", serve) as server:
+            address = str(server.get_listened_address())
+            shared.append(await gtcp.aio.connect(address))
+            await asyncio.gather(*[client(i, address) for i in range(tasks)])
+            for conn in shared:
+                await conn.close()
+        assert sum(counts.values()) == tasks * rounds
+        assert min(counts.values()) > 0, counts
+
+    run(main(), 60)
 
     run(main())
 

@@ -107,10 +107,9 @@ class Stress:
                 tasks = [asyncio.create_task(conn.send_recv_pkg(data, WIDE, timeout=LONG)) for data in asked]
                 await asyncio.sleep(0)
                 tasks[chance.randrange(len(tasks))].cancel()
-                for answer in await asyncio.gather(*tasks, return_exceptions=True):
-                    # The reply of the one that was cancelled is the next one's, but every reply is a whole one.
-                    if isinstance(answer, bytes) and answer not in asked:
-                        raise AssertionError("a reply to nobody's request")
+                for data, answer in zip(asked, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
+                    if isinstance(answer, bytes) and answer != data:
+                        raise AssertionError("a reply that belongs to another request")
                     if isinstance(answer, Exception) and not isinstance(answer, gtcp.Error):
                         raise answer
 
