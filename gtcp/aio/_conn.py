@@ -10,6 +10,7 @@ from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
 from gtcp._conn import Handle, tls_context
 from gtcp._dial import LOCALHOST
+from gtcp._errors import ConcurrencyError
 from gtcp._options import PkgOption, Retry
 from gtcp.aio import _dial
 
@@ -25,11 +26,12 @@ class Conn(_core.AsyncConn, Handle):
     Arguments, errors and methods as those of `gtcp.Conn`; what can wait is awaitable, and can be made a task.
 
     A connection belongs to the loop that opened it. One task may receive while others send; senders queue up, a second
-    receiver gets ConcurrencyError. A cancelled receive loses no bytes and can be repeated; a cancelled package that is
-    half sent breaks the connection.
+    receiver gets ConcurrencyError, and so does a second task that opens it. A cancelled receive loses no bytes and can
+    be repeated; a cancelled package that is half sent breaks the connection; a cancelled exchange is owed its reply
+    (see BrokenError).
     """
 
-    __slots__ = ("_opening",)
+    __slots__ = ("_opening", "_target")
 
     def __init__(
         self,
@@ -41,15 +43,22 @@ class Conn(_core.AsyncConn, Handle):
     ) -> None:
         self._check_new()
         _core.to_deadline(timeout)
-        self._opening = parse(addr), timeout, tls_context(tls, server_hostname), server_hostname
+        self._target = parse(addr), timeout, tls_context(tls, server_hostname), server_hostname
+        self._opening = False
 
     def __await__(self) -> Generator[Any, Any, Self]:
         return self._opened().__await__()
 
     async def _opened(self) -> Self:
         self._check_new()
-        address, timeout, context, server_hostname = self._opening
-        await self._open(address, _core.to_deadline(timeout), context, server_hostname)
+        if self._opening:
+            raise ConcurrencyError("another task is opening this connection")
+        address, timeout, context, server_hostname = self._target
+        self._opening = True
+        try:
+            await self._open(address, _core.to_deadline(timeout), context, server_hostname)
+        finally:
+            self._opening = False
         return self
 
     async def _open(

@@ -37,6 +37,28 @@ def test_a_connection_is_opened_by_awaiting_or_entering_it(run: Run, peer: Any) 
     run(main())
 
 
+def test_one_task_opens_a_connection(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        conn = gtcp.aio.Conn(peer(echo).address)
+        ends = await asyncio.gather(*[conn._opened() for _ in range(3)], return_exceptions=True)
+        assert [type(end) for end in ends] == [gtcp.aio.Conn, gtcp.ConcurrencyError, gtcp.ConcurrencyError]
+        async with conn:
+            assert await conn.send_recv(b"x", 1) == b"x"
+
+    run(main())
+
+
+def test_a_connection_that_could_not_be_opened_may_be_tried_again(run: Run, peer: Any) -> None:
+    async def main(address: str) -> None:
+        conn = gtcp.aio.Conn(address)
+        for _ in range(2):
+            with pytest.raises(gtcp.RefusedError):
+                await conn
+
+    with closed_address() as address:
+        run(main(address))
+
+
 def test_before_it_is_open_a_connection_is_closed(run: Run) -> None:
     async def main() -> None:
         conn = gtcp.aio.Conn("127.0.0.1:1")
