@@ -1,7 +1,5 @@
 """TCP connections, a connection pool, a server and a small package protocol, after GoFrame's gtcp."""
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
-
 from gtcp._address import FREE_PORT_ADDRESS, Address, get_free_port, get_free_ports
 from gtcp._conn import Conn
 from gtcp._dial import dial
@@ -34,20 +32,36 @@ from gtcp._funcs import (
     send_recv_with_timeout,
     send_with_timeout,
 )
-from gtcp._greenlets import run, sleep, spawn
-from gtcp._handlers import pkg_handler
-from gtcp._options import PkgOption, Retry
-from gtcp._stats import PoolStats, ServerStats
-from gtcp._waiting import set_wait_function
 
+_TYPE_CHECKING = False  # as type checkers know it, without the import of typing
 if _TYPE_CHECKING:
+    from gtcp._greenlets import run, sleep, spawn
+    from gtcp._handlers import pkg_handler
     from gtcp._lease import PoolConn
     from gtcp._listener import inherited_sockets
+    from gtcp._options import PkgOption, Retry
     from gtcp._pool import Pool
     from gtcp._serve import serve
     from gtcp._server import Server, get_server
     from gtcp._shared import get_pool, pools
+    from gtcp._stats import PoolStats, ServerStats
     from gtcp._tls import CertificateError, TLSError, TLSInfo, TruncatedError, load_key_crt
+    from gtcp._waiting import set_wait_function
+
+# What not every client needs is loaded when it is first asked for, each module with these names.
+_LATER = {
+    "_greenlets": ("run", "sleep", "spawn"),
+    "_handlers": ("pkg_handler",),
+    "_listener": ("inherited_sockets",),
+    "_options": ("PkgOption", "Retry"),
+    "_pool": ("Pool", "PoolConn"),
+    "_serve": ("serve",),
+    "_server": ("Server", "get_server"),
+    "_shared": ("get_pool", "pools"),
+    "_stats": ("PoolStats", "ServerStats"),
+    "_tls": ("CertificateError", "TLSError", "TLSInfo", "TruncatedError", "load_key_crt"),
+    "_waiting": ("set_wait_function",),
+}
 
 __version__ = "0.1.0"
 
@@ -109,24 +123,17 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Loads what only some need when it is first asked for: ssl for TLS, logging and more for pools and servers.
+    """Loads a name of `_LATER`.
 
     Before the object exists: a pool or server that wants to log that descriptors have run out could load nothing then.
     """
-    import importlib
+    from importlib import import_module
 
-    if name in {"Pool", "PoolConn"}:
-        importlib.import_module("gtcp._shared")  # which tells the core where PoolConn(addr) finds its pool
-    for module, names in (
-        ("_tls", {"CertificateError", "TLSError", "TLSInfo", "TruncatedError", "load_key_crt"}),
-        ("_shared", {"get_pool", "pools"}),
-        ("_pool", {"Pool", "PoolConn"}),
-        ("_server", {"Server", "get_server"}),
-        ("_serve", {"serve"}),
-        ("_listener", {"inherited_sockets"}),
-    ):
+    if name in _LATER["_pool"]:
+        import_module("gtcp._shared")  # which tells the core where PoolConn(addr) finds its pool
+    for module, names in _LATER.items():
         if name in names:
-            value: object = getattr(importlib.import_module(f"gtcp.{module}"), name)
+            value: object = getattr(import_module(f"gtcp.{module}"), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

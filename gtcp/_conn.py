@@ -5,18 +5,18 @@ from __future__ import annotations
 import socket
 import sys
 import warnings
-from typing import TYPE_CHECKING
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, of_socket, parse
 from gtcp._dial import LOCALHOST, connect, tune
-from gtcp._options import PkgOption, Retry
 
+TYPE_CHECKING = False  # see _address
 if TYPE_CHECKING:
     import ssl
 
     from typing_extensions import Buffer, Self
 
+    from gtcp._options import PkgOption, Retry
     from gtcp._tls import TLSInfo
 
 

@@ -28,8 +28,8 @@ from __future__ import annotations
 
 import errno
 from _socket import gaierror
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # see _address
 if TYPE_CHECKING:
     from gtcp._stats import PoolStats
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from gtcp import _core
 from gtcp._address import Address, AddressLike
 from gtcp._conn import Conn
 from gtcp._dial import earlier
 from gtcp._errors import SocketError
-from gtcp._options import PkgOption, Retry
 
+TYPE_CHECKING = False  # see _address
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from gtcp._options import PkgOption, Retry
 
 _DIAL_TIMEOUT = 30.0
 

@@ -183,8 +183,10 @@ cdef class BlockingConn(BaseConn):
         return self._recv(&unit, None if option is None else option.retry, deadline_of(timeout, self.recv_deadline))
 
     cdef object _recv(self, Unit* unit, object retry, int64_t deadline):
-        cdef object value
+        cdef object value = self.peel(unit)
         cdef int attempt = 0
+        if value is not None:
+            return value
         while True:
             try:
                 value = self.open_stream().receive(unit, deadline)
@@ -432,8 +434,12 @@ cdef class UnitIterator:
         return self
 
     def __next__(self):
+        cdef object value
         if self.conn is None:
             raise_closed()
+        value = self.conn.peel(&self.unit)
+        if value is not None:
+            return value
         try:
             return self.conn._recv(&self.unit, None, deadline_of(self.timeout, self.conn.recv_deadline))
         except EOF as end:

@@ -51,6 +51,18 @@ cdef class BaseConn:
         self.answered = True
         self.ahead = max(<Py_ssize_t>0, self.ahead - packages) if unit.kind == PKG else 0
 
+    cdef inline object peel(self, Unit* unit):
+        """A package or line that is here already, which needs no system call and concerns nobody else; else None."""
+        cdef Stream stream = self.stream
+        cdef object value
+        if stream is None or stream.receiver or stream.closed or stream.broken is not None \
+                or (self.home is not None and stream.generation != posix.generation):
+            return None
+        value = stream.parser.peel(unit)
+        if value is not None:
+            self.heard(unit, 1)
+        return value
+
     cdef bint is_stale(self, Out* out, object error) noexcept:
         """A lease whose connection died in the pool: not a byte of its first message left."""
         return out != NULL and out.sent == 0 and out.size + out.header_size and self.reused and not self.answered \

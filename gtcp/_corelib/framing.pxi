@@ -93,11 +93,45 @@ cdef class Framing:
 
     # -- taking units
 
+    cdef inline object peel(self, Unit* unit):
+        """The next package or line if it lies whole in the buffer; else None, whatever the reason: `take` knows."""
+        cdef ByteBuffer buf = self.buf
+        cdef Py_ssize_t unread = buf.tail - buf.head
+        cdef const char* start = buf.block + buf.head
+        cdef Py_ssize_t skip, size, end
+        cdef bytes result
+        if self.body != NULL:
+            return None
+        if unit.kind == PKG:
+            if unread < unit.header_size:
+                return None
+            skip = unit.header_size
+            size = wire.get_length(start, unit.header_size)
+            end = skip + size
+            if end > unread or size > unit.limit:
+                return None
+        elif unit.kind == LINE and unread and not self.scanned:
+            skip = 0
+            size = wire.find(start, unread if unread <= unit.limit else unit.limit + 1, unit.needle, 1)
+            end = size + 1
+            if size < 0:
+                return None
+        else:
+            return None
+        result = PyBytes_FromStringAndSize(start + skip, size)
+        self.scanned = 0
+        buf.consume(end)
+        self.units += 1
+        return result
+
     cdef object take(self, Unit* unit):
         """The unit, or None when bytes are missing. Raises LimitError and consumes nothing."""
         cdef object value
         if self.body != NULL and not self._continues(unit):
             self.unwind()
+        value = self.peel(unit)
+        if value is not None:
+            return value
         if unit.kind == PKG:
             value = self._take_pkg(unit)
         elif unit.kind == EXACT:
@@ -114,7 +148,6 @@ cdef class Framing:
     cdef object _take_pkg(self, Unit* unit):
         cdef ByteBuffer buf = self.buf
         cdef Py_ssize_t unread, size
-        cdef bytes result
         if self.guessing:
             return None
         if self.body != NULL:
@@ -124,13 +157,7 @@ cdef class Framing:
         if unread < unit.header_size:
             return None
         size = wire.get_length(buf.block + buf.head, unit.header_size)
-        if size > unit.limit:
-            self._check_pkg(size, unit.limit)
-        if size <= unread - unit.header_size:
-            result = PyBytes_FromStringAndSize(buf.block + buf.head + unit.header_size, size)
-            self.scanned = 0
-            buf.consume(unit.header_size + size)
-            return result
+        self._check_pkg(size, unit.limit)
         if size > BLOCK - unit.header_size:
             self._begin(unit, size, unit.header_size)
             self.forecast = size
@@ -213,7 +240,9 @@ cdef class Framing:
         cdef Py_ssize_t count = 0
         cdef object value
         while count != n:
-            value = self.take(unit)
+            value = self.peel(unit)
+            if value is None:
+                value = self.take(unit)
             if value is None:
                 break
             into.append(value)

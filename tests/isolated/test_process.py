@@ -51,20 +51,25 @@ def test_C4_a_peer_that_is_gone_is_an_error_not_a_signal() -> None:
 
 
 def test_the_import_is_light() -> None:
-    """TLS, asyncio, pools and servers are paid for by those who use them."""
+    """TLS, asyncio, pools, servers and options are paid for by those who use them."""
     code = f"{NOT_FROM_HERE}; import gtcp; print(*sys.modules)"
     done = child.interpreter(["-W", "error", "-c", code])
+    bare = child.interpreter(["-W", "error", "-c", "import sys; print(*sys.modules)"])
     assert (done.returncode, done.stderr) == (0, ""), child.report(done)
-    assert not {"ssl", "asyncio", "greenlet", "hashlib", "logging", "signal"} & set(done.stdout.split())
-    assert "gtcp._core" in done.stdout.split()
+    loaded = set(done.stdout.split())
+    assert not {"ssl", "asyncio", "greenlet", "hashlib", "logging", "signal"} & loaded
+    assert not {"dataclasses", "inspect", "re", "typing"} & loaded - set(bare.stdout.split())
+    assert "gtcp._core" in loaded
 
 
-@pytest.mark.parametrize("name", ["Pool", "PoolConn", "Server", "get_pool", "get_server", "load_key_crt", "serve"])
+@pytest.mark.parametrize(
+    "name", ["Pool", "PoolConn", "Server", "get_pool", "get_server", "load_key_crt", "serve", "Retry", "run"]
+)
 def test_a_name_that_is_loaded_late_can_be_the_first_that_is_asked_for(name: str) -> None:
     """And what it logs with is loaded along with it, while there are descriptors for that."""
     code = (
         f"from gtcp import {name}; import gtcp, sys; assert gtcp.{name} is {name}; assert '{name}' in dir(gtcp);"
-        f"assert 'logging' in sys.modules or '{name}' == 'load_key_crt'"
+        f"assert 'logging' in sys.modules or '{name}' in {{'load_key_crt', 'Retry', 'run'}}"
     )
     done = child.interpreter(["-W", "error", "-c", code])
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), child.report(done)

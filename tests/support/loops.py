@@ -88,15 +88,23 @@ class LoopThread:
 
         # A queue in C: the caller sleeps in this very frame, as it would in a blocking call.
         done: queue.SimpleQueue[asyncio.Task[Any]] = queue.SimpleQueue()
+        # Until the call itself waits, its caller counts as busy: `asleep` knows the waits of threading.
+        begun = threading.Event()
 
         async def there() -> Any:
             value = function(*args, **kwargs)
-            return await value if inspect.isawaitable(value) else value
+            if not inspect.isawaitable(value):
+                return value
+            begun.set()
+            return await value
 
         def begin() -> None:
-            self.loop.create_task(there()).add_done_callback(done.put)
+            task = self.loop.create_task(there())
+            task.add_done_callback(done.put)
+            task.add_done_callback(lambda _: begun.set())
 
         self.loop.call_soon_threadsafe(begin)
+        begun.wait()
         return done.get().result()
 
 
