@@ -73,6 +73,12 @@ def check_options(options: dict[str, Any]) -> None:
     for name in ("dial", "on_connect", "on_acquire", "on_release", "on_close"):
         if options[name] is not None and not callable(options[name]):
             raise TypeError(f"{name} must be a function, not {type(options[name]).__name__}")
+    for option in options["socket_options"]:
+        match option:
+            case (int(), int(), int() | bytes()):
+                pass
+            case _:
+                raise TypeError(f"socket_options must be (level, name, int or bytes) each, got {option!r}")
     for name in ("one_way", "reconnect") if callable(options["check"]) else ("check", "one_way", "reconnect"):
         if not isinstance(options[name], bool):
             raise TypeError(f"{name} must be a bool, not {type(options[name]).__name__}")

@@ -1,6 +1,8 @@
 """Pool and PoolConn: a connection on loan, and the next one who gets it (E8, E9, E12, E17, E21)."""
 
 import gc
+import os
+import socket
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -253,6 +255,23 @@ def test_clear_replaces_what_there_was(host: Host, make_pool: MakePool) -> None:
 # -- limits
 
 
+def test_socket_options_are_set_on_every_connection(host: Host, make_pool: MakePool) -> None:
+    hops, probes = (socket.IPPROTO_IP, socket.IP_TTL), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    pool = make_pool(host.address, socket_options=[(*hops, 33), (*probes, 0)])
+    with pool.acquire() as first, pool.acquire() as second:
+        for lease in (first, second):
+            with socket.socket(fileno=os.dup(lease.fileno())) as sock:
+                assert sock.getsockopt(*hops) == 33
+                assert sock.getsockopt(*probes) == 0  # the user's word stands against our default
+
+
+def test_a_socket_option_that_the_kernel_refuses_fails_the_dial(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, socket_options=[(socket.SOL_SOCKET, 9999, 1)])
+    with pytest.raises(gtcp.SocketError, match="not available"):
+        pool.acquire(timeout=LONG)
+    assert pool.stats().failed == 1
+
+
 def test_a_full_pool_lends_what_comes_back(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address, max_size=2)
     leases = [pool.acquire(), pool.acquire()]
@@ -344,6 +363,9 @@ def test_names_of_hosts_are_compared_without_case() -> None:
         ({"lifetime_jitter": 1.5}, ValueError),
         ({"connect_timeout": -1}, ValueError),
         ({"order": "random"}, ValueError),
+        ({"socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF)]}, TypeError),
+        ({"socket_options": [(socket.SOL_SOCKET, "SO_RCVBUF", 4096)]}, TypeError),
+        ({"socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096.0)]}, TypeError),
         ({"size": 1}, TypeError),
     ],
     ids=str,
