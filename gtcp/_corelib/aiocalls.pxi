@@ -141,10 +141,11 @@ cdef class SendBatch(Operation):
     cdef Outbox outbox
 
     cdef bint step(self) except -1:
-        while self.outbox.leaving() or self.outbox.refill(PY_SSIZE_T_MAX):
-            if not self.stream.send_step(&self.outbox.out, &self.wait):
-                return False
-        return True
+        # A step that is not done goes on with what is in `out`, also when TLS has all of that in its records.
+        while self.stream.send_step(&self.outbox.out, &self.wait):
+            if not self.outbox.refill(PY_SSIZE_T_MAX):
+                return True
+        return False
 
     cdef str lateness(self):
         return "timed out while sending"

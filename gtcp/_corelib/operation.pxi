@@ -1,6 +1,7 @@
 # What one call wants: how long it may wait, and what it sends. Lives on the caller's stack.
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 cimport gtcp._corelib.posix as posix
 cimport gtcp._corelib.way as way
@@ -49,6 +50,13 @@ cdef inline void start_wait(Wait* wait, int64_t deadline) noexcept:
     wait.going = False
     wait.stop = 0
     wait.credit = -1
+
+
+cdef inline void load_buffered(Out* out, ByteBuffer buffer) noexcept:
+    """All that waits in the buffer is to be sent."""
+    memset(out, 0, sizeof(Out))
+    out.data = buffer.data()
+    out.size = buffer.unread()
 
 
 cdef inline bint spend(Wait* wait) noexcept:

@@ -3,7 +3,6 @@
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
-from libc.string cimport memset
 
 from _socket import socket as raw_socket
 
@@ -64,7 +63,7 @@ cdef class Stream(Transport):
         cdef Room room
         cdef Py_ssize_t n
         cdef bint bursting = parser.bursting()
-        cdef bint flushed = self.gathered is None or self.gathered.unread() == 0 or self.flush_step(wait)
+        cdef bint flushed = not self.has_gathered() or self.flush_step(wait)
         if wait.going:
             PyErr_CheckSignals()
             if late(wait):
@@ -144,44 +143,42 @@ cdef class Stream(Transport):
         out.sent = size
         return 0
 
+    cdef inline bint has_gathered(self) noexcept:
+        """Gathered sends have yet to leave, or the records that they are in."""
+        return self.gathered is not None and (
+            self.gathered.unread() > 0 or self.tls is not None and self.tls.leaving is not None)
+
     cdef bint flush_step(self, Wait* wait) except -1:
         """True when nothing waits any more, or another call sends just now; else False with wait.events set."""
         cdef Out out
-        cdef bint done
         if not self.sending.try_take():
             return True
         try:
-            memset(&out, 0, sizeof(Out))
-            out.data = self.gathered.data()
-            out.size = self.gathered.unread()
+            load_buffered(&out, self.gathered)
             try:
-                done = self.send_step(&out, wait)
+                return self.send_step(&out, wait)
             finally:
                 self.gathered.consume(out.sent)
-            if done:
                 self.gathered.relax()
-            return done
         finally:
             self.sending.give()
 
     cdef int _flush(self, int64_t deadline) except -1:
         """Sends what waits; what cannot leave in time stays, so nothing is cut in two. The caller has the turn."""
         cdef Out out
-        if self.gathered is None or self.gathered.unread() == 0:
+        if not self.has_gathered():
             return 0
-        memset(&out, 0, sizeof(Out))
-        out.data = self.gathered.data()
-        out.size = self.gathered.unread()
+        load_buffered(&out, self.gathered)
         try:
             self._transmit(&out, deadline)
         finally:
             self.gathered.consume(out.sent)
-        self.gathered.relax()
+            self.gathered.relax()
         return 0
 
     cdef int flush(self, int64_t deadline) except -1:
         """Sends what waits."""
-        if self.gathered is None or self.gathered.unread() == 0:
+        if not self.has_gathered():
             return 0
         self.enter()
         try:

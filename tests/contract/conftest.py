@@ -13,15 +13,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is no part of the contract of TLS connections."""
-    out = [item for item in items if item.get_closest_marker("plain") and over_tls(item)]
+    """Leave out what is no part of the contract of TLS connections, and what other kinds show already."""
+    out = {item for item in items if is_left_out(item)}
     items[:] = [item for item in items if item not in out]
-    config.hook.pytest_deselected(items=out)
+    config.hook.pytest_deselected(items=list(out))
 
 
-def over_tls(item: pytest.Item) -> bool:
+def is_left_out(item: pytest.Item) -> bool:
     callspec = getattr(item, "callspec", None)
-    return callspec is not None and getattr(callspec.params.get("make_conn"), "secure", False)
+    kind = None if callspec is None else callspec.params.get("make_conn")
+    if kind is None:
+        return False
+    no_part = kind.secure and item.get_closest_marker("plain") is not None
+    return no_part or (kind.modules is not None and item.path.stem not in kind.modules)
 
 
 @pytest.fixture(params=list(KINDS.values()), ids=list(KINDS))

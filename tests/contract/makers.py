@@ -9,9 +9,11 @@ import functools
 import socket
 import ssl
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import gtcp
 import gtcp.aio
+from gtcp._threads import workers
 from support.calls import Call
 from support.loops import Facade, LoopThread
 from support.peers import Peer, Script, listen
@@ -33,6 +35,8 @@ class Maker:
     detached_timeout: float | None = None
     secure = False
     """Bytes go through TLS; tests marked `plain` are about the bare socket and do not run on it."""
+    modules: frozenset[str] | None = None
+    """The parts of the suite that other kinds do not answer for this one; None: all."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack
@@ -113,14 +117,29 @@ class SecureConnMaker(SecureMaker):
         return gtcp.Conn(address, LONG, tls=self._ours)
 
 
+class SecurePoolConnMaker(SecureMaker):
+    """Leases of TLS connections. What they send and receive is that of Conn, so only their failures and ends differ."""
+
+    modules = frozenset({"test_close", "test_concurrency", "test_end", "test_exchanges"})
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        super().__init__(stack)
+        # The thread of a dial waits for the next one, and each test for all threads to end.
+        stack.enter_context(patch.object(workers, "_linger", 0.0))
+
+    def _open(self, address: str) -> gtcp.Conn:
+        return self._stack.enter_context(gtcp.Pool(address, tls=self._ours)).acquire(LONG)
+
+
 class AioConnMaker(Maker):
     """Connections of an event loop, behind a facade that blocks."""
 
     detached_timeout = 0.0
+    loop = "asyncio"
 
-    def __init__(self, stack: contextlib.ExitStack, loop: str) -> None:
+    def __init__(self, stack: contextlib.ExitStack) -> None:
         super().__init__(stack)
-        self._thread = stack.enter_context(LoopThread(loop))
+        self._thread = stack.enter_context(LoopThread(self.loop))
 
     def _open(self, address: str) -> Any:
         return Facade.of(self._thread, self._thread.call(gtcp.aio.Conn, address, LONG))
@@ -135,12 +154,32 @@ class AioPoolConnMaker(AioConnMaker):
         return Facade.of(self._thread, pool.acquire(LONG))
 
 
-KINDS = {
+class SecureAioConnMaker(SecureMaker, AioConnMaker):
+    """TLS in a loop. Arguments and the parser know nothing of either."""
+
+    modules = frozenset(
+        f"test_{part}"
+        for part in ("batches", "bytes", "close", "concurrency", "end", "exchanges", "sending", "timeouts")
+    )
+
+    def _open(self, address: str) -> Any:
+        return Facade.of(self._thread, self._thread.call(gtcp.aio.Conn, address, LONG, tls=self._ours))
+
+
+def on_uvloop(maker: type[AioConnMaker], modules: frozenset[str] | None = None) -> type[AioConnMaker]:
+    return type(maker.__name__, (maker,), {"loop": "uvloop", "modules": modules})
+
+
+KINDS: dict[str, type[Maker]] = {
     "Conn": ConnMaker,
     "Conn-TLS": SecureConnMaker,
     "PoolConn": PoolConnMaker,
-    "aio.Conn-asyncio": functools.partial(AioConnMaker, loop="asyncio"),
-    "aio.Conn-uvloop": functools.partial(AioConnMaker, loop="uvloop"),
-    "aio.PoolConn-asyncio": functools.partial(AioPoolConnMaker, loop="asyncio"),
-    "aio.PoolConn-uvloop": functools.partial(AioPoolConnMaker, loop="uvloop"),
+    "PoolConn-TLS": SecurePoolConnMaker,
+    "aio.Conn-asyncio": AioConnMaker,
+    "aio.Conn-uvloop": on_uvloop(AioConnMaker),
+    "aio.Conn-TLS-asyncio": SecureAioConnMaker,
+    # What readiness and timers of the loop have a part in.
+    "aio.Conn-TLS-uvloop": on_uvloop(SecureAioConnMaker, frozenset({"test_close", "test_sending"})),
+    "aio.PoolConn-asyncio": AioPoolConnMaker,
+    "aio.PoolConn-uvloop": on_uvloop(AioPoolConnMaker),
 }

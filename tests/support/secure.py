@@ -37,7 +37,10 @@ class SecureEnd(ssl.SSLSocket):
 
     def shutdown(self, how: int) -> None:
         self._say_goodbye()
-        socket.socket.shutdown(self, how)
+        try:
+            socket.socket.shutdown(self, how)
+        except OSError as error:  # the other side has closed already, and the goodbye made it reset
+            raise ConnectionResetError(*error.args) from None
 
     def close(self) -> None:
         if self.fileno() >= 0:

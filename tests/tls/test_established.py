@@ -1,6 +1,7 @@
 """After the handshake: how connections end and break, both directions at once, pooled (C11, G5, G6, G9-G11, E24)."""
 
 import gc
+import os
 import random
 import socket
 import ssl
@@ -143,3 +144,31 @@ def test_C11_unread_tickets_make_no_reset_of_a_close(ends: Ends) -> None:
     whole = late.value.sent - (64 << 10)  # all but the last records, which may not have left
     assert whole > 0
     assert read(far, whole) == data[:whole]
+
+
+def test_gathered_sends_leave_while_a_receive_waits(ends: Ends) -> None:
+    """Also when the kernel has no room for the records that hold all of them."""
+    conn, far = ends.connect(receive_buffer=4096)
+    with socket.socket(fileno=os.dup(conn.fileno())) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    data = [bytes([i]) * 1000 for i in range(30)]
+    with conn.gathered():
+        for each in data:
+            conn.send(each)
+        receiving = Call(conn.recv, 5, timeout=LONG).sleeping()
+        assert read(far, 30_000) == b"".join(data)
+        far.sendall(b"reply")
+        assert receiving.result() == b"reply"
+
+
+def test_gathered_sends_that_did_not_leave_in_time_leave_with_the_next_flush(ends: Ends) -> None:
+    conn, far = ends.connect(receive_buffer=4096)
+    with socket.socket(fileno=os.dup(conn.fileno())) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    with conn.gathered():
+        conn.send(bytes(30_000))
+        with pytest.raises(gtcp.Timeout):
+            conn.flush(timeout=SHORT / 10)
+        flushing = Call(conn.flush, timeout=LONG)
+        assert read(far, 30_000) == bytes(30_000)
+        flushing.result()
