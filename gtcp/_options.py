@@ -19,7 +19,11 @@ def check_number(name: str, value: float, least: float = 0.0) -> None:
     """A finite number >= least, or TypeError or ValueError naming it."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not math.isfinite(value) or value < least:
+    try:
+        valid = math.isfinite(value) and value >= least
+    except OverflowError:
+        raise ValueError(f"{name} must be a finite number, got an int beyond all floats") from None
+    if not valid:
         raise ValueError(f"{name} must be a finite number from {least:g} on, got {value!r}")
 
 
@@ -58,10 +62,10 @@ class Retry:
     def wait(self, attempt: int) -> float:
         """Seconds before the retry that follows attempt number `attempt`, counted from 0."""
         try:
-            wait = min(self.interval * self.backoff**attempt, self.max_interval)
+            wait = min(self.interval * float(self.backoff) ** attempt, self.max_interval)
         except OverflowError:
-            wait = self.max_interval
-        return wait * (1.0 - self.jitter * random.random())
+            wait = self.max_interval if self.interval else 0.0
+        return min(wait * (1.0 - self.jitter * random.random()), self.max_interval)
 
     def delay(self, attempt: int, error: BaseException) -> float | None:
         """The same, or None when `error` does not pass by itself or the attempts are used up."""

@@ -48,6 +48,7 @@ def test_a_bad_count_of_attempts(count: Any, error: type[Exception]) -> None:
         (math.nan, ValueError),
         (math.inf, ValueError),
         (-math.inf, ValueError),
+        (10**400, ValueError),
         (True, TypeError),
         ("1", TypeError),
         (None, TypeError),
@@ -71,6 +72,13 @@ def test_each_wait_is_longer_by_the_backoff_up_to_the_limit() -> None:
 
 def test_a_wait_never_overflows() -> None:
     assert Retry(10**6, interval=1.0, backoff=10.0, max_interval=7.0).wait(10**5) == 7.0
+    assert Retry(10**6, interval=0.0, backoff=10**300, max_interval=7.0).wait(10**5) == 0.0
+
+
+@pytest.mark.parametrize("interval", [1e16, 10**300])
+def test_rounding_takes_no_wait_above_its_limit(interval: float) -> None:
+    limit = 9_999_999_999_999_999  # which no float is
+    assert 0 <= Retry(1, interval=interval, max_interval=limit).wait(0) <= limit
 
 
 def test_jitter_only_shortens_a_wait() -> None:
