@@ -16,6 +16,7 @@ include "_corelib/operation.pxi"    # what one call wants
 include "_corelib/socket.pxi"       # the socket: one read, one send, waiting
 include "_corelib/tls.pxi"          # records on one side, plaintext on the other; knows no socket
 include "_corelib/transport.pxi"    # the socket, plain or through TLS
+include "_corelib/sender.pxi"       # sends, at once or gathered
 include "_corelib/stream.pxi"       # every operation as a step, and the calls that block
 include "_corelib/claims.pxi"       # who wants a connection of a pool, and when an address may be dialled
 include "_corelib/freelist.pxi"     # the pool's accounting
@@ -24,6 +25,7 @@ include "_corelib/arguments.pxi"    # what callers hand in, checked before a byt
 include "_corelib/batch.pxi"        # many packages in few system calls
 include "_corelib/conn.pxi"         # the handle a user holds
 include "_corelib/blocking.pxi"     # its calls that block
+include "_corelib/handler.pxi"      # a server's loop around a function
 include "_corelib/loop.pxi"         # waiting in an event loop of asyncio
 include "_corelib/aio.pxi"          # a call as an awaitable
 include "_corelib/aiocalls.pxi"     # the different calls

@@ -42,19 +42,26 @@ cdef class BlockingConn(BaseConn):
         Raises LimitError before a byte moves when `data` is too long, else as `send` does. A package that was cut
         in two breaks the connection for good. Packages of several threads never interleave.
         """
-        cdef Out out
         cdef Unit unit
-        cdef Data payload
         get_option(option, &unit)
+        self._send_pkg(
+            data, &unit, None if option is None else option.retry, deadline_of(timeout, self.send_deadline))
+
+    cdef int _send_pkg(self, object data, Unit* unit, object retry, int64_t deadline) except -1:
+        cdef Out out
+        cdef Data payload
         get_data(data, &payload)
         try:
             load(&out, &payload)
-            frame(&out, &unit)
-            self._send(&out, None if option is None else option.retry, deadline_of(timeout, self.send_deadline))
+            frame(&out, unit)
+            self._send(&out, retry, deadline)
         finally:
             drop_data(&payload)
+        return 0
 
     cdef int _send(self, Out* out, object retry, int64_t deadline) except -1:
+        if self.slip(out):
+            return 0
         out.retry = NULL if retry is None else <PyObject*>retry
         while True:
             try:
@@ -195,6 +202,15 @@ cdef class BlockingConn(BaseConn):
             except BaseException as error:
                 self._recover(error, NULL, retry, attempt, deadline)
                 attempt += 1
+
+    cdef object _recv_unless_ended(self, Unit* unit, int64_t deadline):
+        """The next unit; None when the peer has closed between two."""
+        try:
+            return self._recv(unit, None, deadline)
+        except EOF as end:
+            if end.partial or end.expected is not None:
+                raise
+            return None
 
     # -- exchanges
 
@@ -399,25 +415,6 @@ cdef class Gathering:
 
 
 @cython.final
-cdef class PkgHandler:
-    """A handler that answers each package with what `function` makes of it, or with nothing for None."""
-    cdef object function
-    cdef object option
-
-    def __cinit__(self, function, option):
-        self.function = function
-        self.option = option
-
-    def __call__(self, BlockingConn conn not None):
-        cdef object request, reply
-        cdef UnitIterator requests = conn.packages(self.option)
-        for request in requests:
-            reply = self.function(request)
-            if reply is not None:
-                conn.send_pkg(reply, self.option)
-
-
-@cython.final
 cdef class UnitIterator:
     """Units one after the other until a clean end."""
     cdef BlockingConn conn
@@ -440,9 +437,7 @@ cdef class UnitIterator:
         value = self.conn.peel(&self.unit)
         if value is not None:
             return value
-        try:
-            return self.conn._recv(&self.unit, None, deadline_of(self.timeout, self.conn.recv_deadline))
-        except EOF as end:
-            if end.partial or end.expected is not None:
-                raise
-            raise StopIteration from None
+        value = self.conn._recv_unless_ended(&self.unit, deadline_of(self.timeout, self.conn.recv_deadline))
+        if value is None:
+            raise StopIteration
+        return value

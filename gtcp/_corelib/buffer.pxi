@@ -90,9 +90,13 @@ cdef class ByteBuffer:
     cdef int append(self, const char* data, Py_ssize_t n) except -1:
         if n:
             self.reserve(n)
-            memcpy(self.block + self.tail, data, n)
-            self.tail += n
+            self.put(data, n)
         return 0
+
+    cdef inline void put(self, const char* data, Py_ssize_t n) noexcept:
+        """`append` where there is room."""
+        memcpy(self.block + self.tail, data, n)
+        self.tail += n
 
     cdef int prepend(self, const char* data, Py_ssize_t n) except -1:
         """Puts bytes back in front of the unread ones."""

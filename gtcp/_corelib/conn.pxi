@@ -1,5 +1,6 @@
 # The handle a user holds: its settings, its state, its end; and for leases the marks that decide whether
 # the connection may go back into its pool. The calls are in blocking.pxi and aioconn.pxi.
+cimport cython
 from libc.stdint cimport int64_t
 
 cimport gtcp._corelib.posix as posix
@@ -31,7 +32,8 @@ cdef class BaseConn:
         self.recv_deadline = self.send_deadline = NEVER
         self.gap = DEFAULT_GAP
 
-    cdef Stream open_stream(self):
+    @cython.final
+    cdef inline Stream open_stream(self):
         """The stream, or ClosedError."""
         cdef Stream stream = self.stream
         if stream is None:
@@ -62,6 +64,16 @@ cdef class BaseConn:
         if value is not None:
             self.heard(unit, 1)
         return value
+
+    cdef inline bint slip(self, Out* out) except -1:
+        """Puts a send behind gathered ones, which takes no system call and concerns nobody else; False if it cannot."""
+        cdef Stream stream = self.stream
+        if stream is None or not stream.gathers_now(out) \
+                or (self.home is not None and stream.generation != posix.generation):
+            return False
+        stream.gather(out)
+        self.told(out.size + out.header_size, out.header_size > 0)
+        return True
 
     cdef bint is_stale(self, Out* out, object error) noexcept:
         """A lease whose connection died in the pool: not a byte of its first message left."""

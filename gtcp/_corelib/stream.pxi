@@ -10,20 +10,13 @@ cimport gtcp._corelib.posix as posix
 
 cdef object detach_socket = raw_socket.detach
 
-cdef enum:
-    # Gathered sends leave when there are more bytes than this.
-    GATHERED = 65536
-
 
 @cython.final
-cdef class Stream(Transport):
+cdef class Stream(Sender):
     cdef Framing parser
     cdef Turn exchanging
     # A server ends: whoever would wait for the peer's next unit finds the connection closed.
     cdef bint draining
-    # Sends that wait to leave together; None unless the user asked for that, which may be nested.
-    cdef ByteBuffer gathered
-    cdef int gathering
 
     # For the pool: neighbours in the free list, moments in nanoseconds, leases so far.
     cdef Stream newer
@@ -129,68 +122,6 @@ cdef class Stream(Transport):
         self.receiver = 0
         return self.exchanging.give()
 
-    # -- gathered sends: small ones wait in a buffer until a receive is about to wait, the buffer is full, or the end
-
-    cdef int gather(self, Out* out, int64_t deadline) except -1:
-        """Puts a send behind those that wait; what does not fit makes all leave first. The caller has the turn."""
-        cdef Py_ssize_t size = out.header_size + out.size
-        if self.gathered.unread() + size > GATHERED:
-            self._flush(deadline)
-        if size > GATHERED:
-            return self._transmit(out, deadline)
-        self.gathered.append(out.header, out.header_size)
-        self.gathered.append(out.data, out.size)
-        out.sent = size
-        return 0
-
-    cdef inline bint has_gathered(self) noexcept:
-        """Gathered sends have yet to leave, or the records that they are in."""
-        return self.gathered is not None and (
-            self.gathered.unread() > 0 or self.tls is not None and self.tls.leaving is not None)
-
-    cdef bint flush_step(self, Wait* wait) except -1:
-        """True when nothing waits any more, or another call sends just now; else False with wait.events set."""
-        cdef Out out
-        if not self.sending.try_take():
-            return True
-        try:
-            load_buffered(&out, self.gathered)
-            try:
-                return self.send_step(&out, wait)
-            finally:
-                self.gathered.consume(out.sent)
-                self.gathered.relax()
-        finally:
-            self.sending.give()
-
-    cdef int _flush(self, int64_t deadline) except -1:
-        """Sends what waits; what cannot leave in time stays, so nothing is cut in two. The caller has the turn."""
-        cdef Out out
-        if not self.has_gathered():
-            return 0
-        load_buffered(&out, self.gathered)
-        try:
-            self._transmit(&out, deadline)
-        finally:
-            self.gathered.consume(out.sent)
-            self.gathered.relax()
-        return 0
-
-    cdef int flush(self, int64_t deadline) except -1:
-        """Sends what waits."""
-        if not self.has_gathered():
-            return 0
-        self.enter()
-        try:
-            self.claim_turn(self.sending, deadline)
-            try:
-                self._flush(deadline)
-            finally:
-                self.sending.give()
-        finally:
-            self.leave()
-        return 0
-
     # -- blocking calls
 
     cdef object receive(self, Unit* unit, int64_t deadline):
@@ -246,71 +177,6 @@ cdef class Stream(Transport):
             self.broken = "memory ran out while receiving"
         elif self.parser.oversized:
             self.broken = "a package was too long"
-        return self._after_failed_tls()
-
-    cdef int _after_failed_tls(self) except -1:
-        if self.tls is not None and self.tls.fault is not None:
-            self.broken = f"TLS failed: {self.tls.fault}"
-            self.tls.flush(self.fd)     # the alert that tells the peer why
-        return 0
-
-    cdef int transmit(self, Out* out, int64_t deadline) except -1:
-        """Hands everything to the kernel, waiting for its buffers and for other senders."""
-        self.enter()
-        try:
-            self.claim_turn(self.sending, deadline)
-            try:
-                self._send(out, deadline)
-            finally:
-                self.sending.give()
-        finally:
-            self.leave()
-        return 0
-
-    cdef inline int _send(self, Out* out, int64_t deadline) except -1:
-        """The caller has the turn."""
-        if self.gathered is None:
-            return self._transmit(out, deadline)
-        if self.gathering:
-            return self.gather(out, deadline)
-        self._flush(deadline)
-        return self._transmit(out, deadline)
-
-    cdef int _transmit(self, Out* out, int64_t deadline) except -1:
-        cdef Wait wait
-        cdef int attempt = 0
-        start_wait(&wait, deadline)
-        while True:
-            try:
-                while not self.send_step(out, &wait):
-                    if not self.wait(&wait):
-                        if self.send_step(out, &wait):
-                            break
-                        raise Timeout("timed out while sending")
-                return 0
-            except BaseException as error:
-                if not self._pause(out, error, attempt, deadline):
-                    raise
-                attempt += 1
-
-    cdef bint _pause(self, Out* out, object error, int attempt, int64_t deadline) except -1:
-        """True after the pause that the retry policy prescribes, with the turn kept: nobody sends into a message."""
-        try:
-            delay = None if out.retry == NULL else (<object>out.retry).delay(attempt, error)
-            if delay is not None and pause_within(nanoseconds(delay, "delay"), deadline):
-                return True
-        except BaseException as interruption:
-            self._after_failed_send(out, interruption)
-            raise
-        self._after_failed_send(out, error)
-        return False
-
-    cdef int _after_failed_send(self, Out* out, object error) except -1:
-        """A failure tells how much was sent; a package cut in two leaves the peer out of step for good."""
-        if isinstance(error, Error):
-            error.sent = max(0, out.sent - out.header_size)
-        if 0 < out.sent < out.header_size + out.size and (out.header_size or not isinstance(error, Error)):
-            self.broken = "an earlier send stopped in the middle"
         return self._after_failed_tls()
 
     cdef object exchange(self, Out* out, int64_t send_deadline, Unit* unit, int64_t recv_deadline):
