@@ -3,7 +3,7 @@
     python tests/soak/run.py [--short] [PART ...]
 
 Parts: packages (a million round trips), pool (a million leases), dials (200 000), buffers, forks, replies (a million
-requests, none of which gets another's), cancellations (220 000 on two loops), deadlines (2000), crowd (10 000
+requests, none of which gets another's), cancellations (200 000 on each of two loops), deadlines (2000), crowd (10 000
 connections for 60 s), exits, chaos (20 minutes). --short does each for some seconds, and chaos for one minute.
 """
 
@@ -222,7 +222,7 @@ PARTS: dict[str, tuple[Callable[[int], None], int, int]] = {
     "buffers": (buffers, 3, 1),
     "forks": (forks, 200, 20),
     "replies": (replies, 1_000_000, 20_000),
-    "cancellations": (cancellations, 220_000, 6_000),
+    "cancellations": (cancellations, 200_000, 2_000),
     "deadlines": (deadlines, 2000, 200),
     "crowd": (crowd, 60, 3),
     "exits": (exits, 200, 5),
