@@ -144,19 +144,21 @@ cdef class Operation(Sleeper):
             if self.parker.queued:
                 return False
             self.parker = None
-            if self.stream.closed or self.stream.broken is not None:
-                turn.give()
-                self.stream.raise_unusable()
-            return True
-        if turn.try_take():
+        elif turn.try_take():
             turn.owner = self.ident()
             return True
-        parker = TaskParker()
-        parker.sleeper = self
-        parker.ident = self.ident()
-        turn.enqueue(parker)
-        self.parker = parker
-        return False
+        else:
+            parker = TaskParker()
+            parker.sleeper = self
+            parker.ident = self.ident()
+            self.rung = False
+            if turn.enqueue(parker):
+                self.parker = parker
+                return False
+        if self.stream.closed or self.stream.broken is not None:    # since the call began
+            turn.give()
+            self.stream.raise_unusable()
+        return True
 
     cdef inline size_t ident(self) noexcept:
         """Two calls of one thread can wait for each other, so each is somebody."""
@@ -282,9 +284,7 @@ cdef class Operation(Sleeper):
             self.watch.place(self, self.held & SENDING)
         else:
             self.watch.set_timer(self.wait.until)
-        self.waiter = self.watch.new_waiter()
-        self.waiter._asyncio_future_blocking = True
-        self.awaited = self.waiter
+        self.wait_by(self.watch.new_waiter())
         return 0
 
     cdef void stop_waiting(self) noexcept:

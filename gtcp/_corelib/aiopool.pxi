@@ -145,6 +145,9 @@ cdef class AsyncPool(BasePool):
         cdef Claim claim = Claim()
         cdef Stream stream
         claim.parker = parker_in_loop(self.loop, self.thread)
+        stream = self.borrow(posix.now())   # making these can run finalizers, and they can end leases
+        if stream is not None:
+            return stream
         self.queue_up(claim, deadline)
         try:
             while True:
@@ -174,6 +177,8 @@ cdef class AsyncPool(BasePool):
         while not self.drained.is_set and until > posix.now():
             self.enter_loop()
             parker = parker_in_loop(self.loop, self.thread)
+            if self.drained.is_set:     # by a finalizer
+                break
             self.drained.waiting.push(parker)
             try:
                 await self.rest(parker, until)

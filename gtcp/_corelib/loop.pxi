@@ -40,6 +40,7 @@ cdef class Waiter:
     # Who is to be woken, in which context; None while nobody waits.
     cdef object callback
     cdef object context
+    cdef bint rung                  # it was woken before the task had come to wait
     cdef object cancellation        # the CancelledError that the task is going to get
     cdef public bint _asyncio_future_blocking
 
@@ -49,6 +50,8 @@ cdef class Waiter:
     def add_done_callback(self, callback, *, context=None):
         self.callback = callback
         self.context = context
+        if self.rung:
+            self.wake_soon()
 
     def result(self):
         """What the woken task asks first."""
@@ -88,6 +91,7 @@ cdef class Waiter:
         cdef object callback = self.callback
         cdef object context = self.context
         self.callback = self.context = None
+        self.rung = callback is None
         if callback is None or self.loop.is_closed():
             return 0
         if pythread.PyThread_get_thread_ident() == self.thread:
@@ -167,6 +171,14 @@ cdef class Sleeper(Awaitable):
     """A call that waits in an event loop."""
     cdef Wait wait
     cdef Waiter waiter              # None while it does not wait
+    cdef bint rung                  # it was woken before there was one
+
+    cdef void wait_by(self, Waiter waiter) noexcept:
+        self.waiter = waiter
+        self.awaited = waiter
+        waiter._asyncio_future_blocking = True
+        waiter.rung = self.rung
+        self.rung = False
 
     cdef int on_ready(self) except -1:
         """What wait.events asked for has come."""
@@ -184,7 +196,9 @@ cdef class TaskParker(Parker):
 
     cdef int unpark(self) except -1:
         self.woken = True
-        if self.sleeper.waiter is not None:
+        if self.sleeper.waiter is None:
+            self.sleeper.rung = True    # on its way to sleep: what it does until then can run others
+        else:
             self.sleeper.waiter.wake_soon()
         return 0
 
@@ -197,9 +211,7 @@ cdef class Rest(Sleeper):
 
     cdef bint proceed(self) except -1:
         if self.waiter is None and self.wait.until > posix.now():
-            self.waiter = waiter_of(self.loop, self.thread)
-            self.waiter._asyncio_future_blocking = True
-            self.awaited = self.waiter
+            self.wait_by(waiter_of(self.loop, self.thread))
             return False
         self.waiter = None
         return True

@@ -67,9 +67,10 @@ cdef class Socket:
             self.release()
 
     cdef inline int claim_receiver(self) except -1:
+        cdef size_t me = who()          # first, as it can run others
         if self.receiver:
             raise ConcurrencyError("another call is receiving on this connection")
-        self.receiver = who()
+        self.receiver = me
         return 0
 
     cdef int claim_turn(self, Turn turn, int64_t deadline) except -1:

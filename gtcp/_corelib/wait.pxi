@@ -230,27 +230,22 @@ cdef class Turn:
     cdef ParkerQueue queue          # None until somebody had to wait
 
     cdef inline bint try_take(self) noexcept:
+        cdef size_t me = who()          # first, as it can run others
         if self.owner:
             return False
-        self.owner = who()
+        self.owner = me
         return True
 
     cdef int take(self, int64_t deadline) except -1:
         """Waits for the role: 1 when it is the caller's, 0 when the deadline passed first."""
         cdef Parker parker
-        cdef ParkerQueue queue
         if self.try_take():
             return 1
         if self.owner == who() or (self.queue is not None and self.queue.reentered()):
             raise ConcurrencyError("called again from within the call it interrupted")
         parker = new_parker()
-        queue = ParkerQueue() if self.queue is None else self.queue
-        # Both can run the collector, its finalizers and through them other threads: only now it counts.
-        if self.queue is None:
-            self.queue = queue
-        if self.try_take():
+        if not self.enqueue(parker):
             return 1
-        self.queue.push(parker)
         try:
             parker.park(deadline)
         except:
@@ -259,12 +254,18 @@ cdef class Turn:
             raise
         return 0 if self.leave(parker) else 1
 
-    cdef int enqueue(self, Parker parker) except -1:
-        """A place in the queue, for one whose `take` would wait elsewhere."""
+    cdef bint enqueue(self, Parker parker) except -1:
+        """A place in the queue; False when the role is the parker's already."""
+        cdef ParkerQueue queue = ParkerQueue() if self.queue is None else self.queue
+        # That, as making the parker, can run the collector, its finalizers and through them other threads: only now
+        # it counts.
         if self.queue is None:
-            self.queue = ParkerQueue()
+            self.queue = queue
+        if not self.owner:
+            self.owner = parker.ident
+            return False
         self.queue.push(parker)
-        return 0
+        return True
 
     cdef bint leave(self, Parker parker) noexcept:
         """Stops waiting; False when the role has been handed over in the meantime."""

@@ -1,15 +1,13 @@
 """Finalizers run wherever the collector does, also in the middle of a call of ours.
 
-Row ids are those of the project's table of faults. Up to Python 3.11 a collection can begin with any
-allocation, which these tests use; later ones collect between two steps of Python code only.
+Row ids are those of the project's table of faults.
 """
 
 import gc
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,49 +15,14 @@ import pytest
 import gtcp
 from conftest import MakePeer
 from gtcp import _core
+from support.collector import PATIENCE, at_collection
 from support.crew import Worker, results, together
 from support.peers import echo, read, socket_pair
-from support.timing import LONG, SHORT, quick
+from support.timing import LONG, quick
 
 HUGE = bytes(8 << 20)
 # The collections inside one call: at least as many as it begins before it sleeps.
 COLLECTIONS = range(1, 7)
-PATIENCE = 2 * SHORT
-
-
-class Interruption:
-    """An action done in the middle of a call, and whether the call had begun its wait by then."""
-
-    def __init__(self) -> None:
-        self.start = time.monotonic()
-        self.seconds: float | None = None
-
-    def done_before_the_wait(self) -> bool:
-        return self.seconds is not None and self.seconds < PATIENCE / 2
-
-
-@contextmanager
-def at_collection(number: int, action: Callable[[], object]) -> Iterator[Interruption]:
-    """Collects at every allocation in the block, and does `action` in one of these collections."""
-    count = 0
-
-    def collected(phase: str, info: dict[str, int]) -> None:
-        nonlocal count
-        count += phase == "stop"
-        if phase == "stop" and count == number:
-            action()
-            interruption.seconds = time.monotonic() - interruption.start
-
-    threshold = gc.get_threshold()
-    gc.collect()
-    interruption = Interruption()
-    gc.callbacks.append(collected)
-    gc.set_threshold(1)
-    try:
-        yield interruption
-    finally:
-        gc.set_threshold(*threshold)
-        gc.callbacks.remove(collected)
 
 
 def drop(held: list[Any]) -> None:

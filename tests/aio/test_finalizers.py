@@ -1,0 +1,85 @@
+"""What finalizers and other threads do while a task is on its way to sleep: none of it is slept through."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import gtcp
+import gtcp.aio
+from aio.conftest import Run
+from support.aio import begun, linked
+from support.collector import at_collection
+from support.peers import echo
+from support.timing import LONG, SHORT, quick
+
+HUGE = bytes(8 << 20)
+# The collections inside one call: at least as many as it begins before it sleeps, in C and in the loop's Python.
+COLLECTIONS = range(1, 21)
+PATIENCE = 10 * SHORT
+
+
+@contextmanager
+def interrupted(number: int, action: Callable[[], object]) -> Iterator[None]:
+    """Does `action` in a collection of the block, or in its wait if there are fewer, which it must end at once."""
+    late = asyncio.get_running_loop().call_later(SHORT, action)
+    with quick(PATIENCE), at_collection(number, action):
+        yield
+    late.cancel()
+
+
+@pytest.mark.parametrize("number", COLLECTIONS)
+def test_E22_a_lease_that_ends_inside_acquire_is_not_waited_for(run: Run, peer: Any, number: int) -> None:
+    async def main() -> None:
+        async with gtcp.aio.Pool(peer(echo).address, max_size=1) as pool:
+            holder = await pool.acquire(LONG)
+            with interrupted(number, holder.close):
+                await (await pool.acquire(LONG)).close()
+            holder.close()
+            assert (pool.stats().in_use, pool.stats().waiting) == (0, 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("number", COLLECTIONS)
+def test_E22_a_lease_that_ends_inside_close_is_not_waited_for(run: Run, peer: Any, number: int) -> None:
+    async def main() -> None:
+        pool = gtcp.aio.Pool(peer(echo).address)
+        lease = await pool.acquire(LONG)
+        with interrupted(number, lease.close):
+            await pool.close(LONG)
+        lease.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", [gtcp.aio.Conn.close, gtcp.aio.Conn.abort])
+@pytest.mark.parametrize("number", COLLECTIONS)
+def test_E22_a_close_inside_send_is_not_slept_through(
+    run: Run, number: int, end: Callable[[gtcp.aio.Conn], object]
+) -> None:
+    async def main() -> None:
+        async with linked(receive_buffer=1 << 16) as (conn, _):
+            first = await begun(conn.send(HUGE))  # it has the turn, and waits
+            with interrupted(number, lambda: end(conn)), pytest.raises(gtcp.ClosedError):
+                await conn.send(b"next", timeout=LONG)
+            end(conn)
+            with pytest.raises(gtcp.ClosedError):
+                await first
+
+    run(main())
+
+
+@pytest.mark.parametrize("number", COLLECTIONS)
+def test_E22_a_turn_that_ends_inside_send_is_not_waited_for(run: Run, number: int) -> None:
+    async def main() -> None:
+        async with linked(receive_buffer=1 << 16) as (conn, _):
+            first = conn.send(HUGE)
+            first.send(None)
+            with interrupted(number, first.close), pytest.raises(gtcp.BrokenError):  # the first stopped in the middle
+                await conn.send(b"next", timeout=LONG)
+            first.close()
+
+    run(main())
