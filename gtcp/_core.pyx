@@ -10,6 +10,7 @@ include "_corelib/parser.pxi"       # the same for tests and fuzzers
 include "_corelib/deadline.pxi"     # seconds -> an absolute moment
 include "_corelib/wait.pxi"         # the one place that waits, and turns for those who queue
 include "_corelib/timers.pxi"       # deadlines of many sleepers
+include "_corelib/poller.pxi"       # many sockets watched by one thread
 include "_corelib/hub.pxi"          # waiting as a greenlet
 include "_corelib/function.pxi"     # waiting by a function of the user's
 include "_corelib/operation.pxi"    # what one call wants

@@ -96,7 +96,8 @@ cdef class BlockingConn(BaseConn):
         """For `with`: inside, small sends wait to leave together, in order.
 
         They leave in one system call when a receive on this connection is about to wait, when there are more than
-        64 KiB of them, and at the end. An error of the connection is raised by the call that makes them leave.
+        64 KiB of them, and at the end. An error of the connection is raised by the call that makes them leave. Those of
+        a greenlet leave before it waits for anything; the next call raises the error then.
         """
         return Gathering(self)
 

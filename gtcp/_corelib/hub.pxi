@@ -3,7 +3,6 @@
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t
 
 from types import GenericAlias
@@ -47,7 +46,10 @@ cdef class Fiber(Timed):
         if self.function is None:
             raise RuntimeError("the greenlet has run already")
         try:
-            self.result = self.function(*self.arguments)
+            try:
+                self.result = self.function(*self.arguments)
+            finally:
+                self.hub.let_leave()
         except BaseException as error:
             self.error = error
         self.function = self.arguments = None
@@ -99,65 +101,36 @@ cdef class FiberParker(Parker):
 
 
 @cython.final
-cdef class Hub(Way):
+cdef class Hub(Poller):
     """The greenlets of one thread and what they wait for.
 
     `run` must be called in the thread that made the hub; `spawn` and `stop` may be called from any thread.
     """
-    cdef int poller                 # the epoll descriptor
-    cdef int bell                   # wakes it from other threads
     cdef unsigned long thread
-    cdef unsigned long generation
     cdef object main                # the greenlet that runs `run`
     cdef Fiber root                 # whose end `run` waits for, or None
     cdef Fiber current
     cdef Fiber first_ready          # those that can go on, first come first served
     cdef Fiber last_ready
     cdef Timers timers              # those that sleep with a deadline
-    # Watches whose sockets are gone; events of the batch at hand may still name them.
-    cdef list gone
+    cdef list laden                 # connections with gathered sends of the greenlet that runs
     cdef bint sleeping
     cdef bint stopping
     cdef set alive
     cdef object log
 
     def __cinit__(self, log=None):
-        self.poller = self.bell = -1
-        self.gone = []
+        self.laden = []
         self.alive = set()
         self.timers = Timers()
         self.log = log
 
     def __init__(self, log=None):
-        cdef int error
-        if self.poller >= 0:
-            raise RuntimeError("the hub has been made already")
         try:
             greenlet.load()
         except (ImportError, AttributeError) as missing:
             raise ImportError("greenlets need the greenlet package: pip install gtcp[greenlets]") from missing
-        self.generation = posix.generation
-        self.poller = epoll.create()
-        if self.poller == -posix.ENOSYS:
-            raise NotImplementedError("greenlets need epoll, which only Linux has; use threads or asyncio here")
-        if self.poller < 0:
-            raise socket_error(self.poller)
-        self.bell = epoll.bell_create()
-        if self.bell < 0:
-            raise socket_error(self.bell)
-        error = epoll.add(self.poller, self.bell, NULL)
-        if error < 0:
-            raise socket_error(error)
-
-    def __dealloc__(self):
-        self._close()
-
-    cdef void _close(self) noexcept:
-        if self.poller >= 0:
-            posix.close(self.poller)
-        if self.bell >= 0:
-            posix.close(self.bell)
-        self.poller = self.bell = -1
+        self.open()
 
     # -- the loop
 
@@ -251,23 +224,6 @@ cdef class Hub(Way):
         self.fire_timers()
         return 0
 
-    cdef int dispatch(self, epoll.Event* event) except -1:
-        cdef void* data = epoll.data(event)
-        cdef Watch watch
-        if data == NULL:
-            epoll.bell_silence(self.bell)
-            return 0
-        watch = <Watch>data
-        if epoll.says_end(event):
-            watch.ended = True
-        if epoll.says_in(event):
-            watch.drained = False
-            if watch.reader is not None:
-                self.wake(<Fiber>watch.reader)
-        if epoll.says_out(event) and watch.writer is not None:
-            self.wake(<Fiber>watch.writer)
-        return 0
-
     cdef int run_ready(self) except -1:
         """Switches to each that could go on when the turn began; what becomes ready meanwhile comes next turn."""
         cdef Fiber fiber
@@ -296,8 +252,9 @@ cdef class Hub(Way):
             self.current = None
         return 0
 
-    cdef int wake(self, Fiber fiber) except -1:
+    cdef int wake(self, Timed sleeper) except -1:
         """Lets a greenlet go on. From any thread."""
+        cdef Fiber fiber = <Fiber>sleeper
         fiber.woken = True
         return self.enqueue(fiber)
 
@@ -340,6 +297,7 @@ cdef class Hub(Way):
         if fiber.thrown is None:
             if deadline <= posix.now():
                 return 0
+            self.let_leave()
             self.timers.set(fiber, deadline)
             fiber.woken = fiber.ready       # woken since it last slept: whatever it was is looked at first
             fiber.asleep = True
@@ -358,6 +316,21 @@ cdef class Hub(Way):
             self.wake(fiber)
         return self.sleep(fiber, NEVER) and 0
 
+    cdef bint flushes(self) noexcept:
+        return self.current is not None
+
+    cdef int gathers(self, Gatherer gatherer) except -1:
+        self.laden.append(gatherer)
+        return 0
+
+    cdef int let_leave(self) except -1:
+        """Gathered sends of the greenlet leave: it is about to wait, or ends."""
+        cdef Gatherer gatherer
+        while self.laden and self.generation == posix.generation:
+            gatherer = self.laden.pop()
+            gatherer.let_leave()
+        return 0
+
     cdef size_t who(self) noexcept:
         return <size_t><PyObject*>self.current if self.current is not None else <size_t>self.thread
 
@@ -368,30 +341,6 @@ cdef class Hub(Way):
         parker = FiberParker()
         parker.fiber = self.current
         return parker
-
-    cdef Watch watch(self, int fd):
-        cdef Watch watch = Watch()
-        cdef int error
-        watch.fd = fd
-        error = epoll.add(self.poller, fd, <void*>watch)
-        if error < 0:
-            raise socket_error(error)
-        Py_INCREF(watch)                # epoll names it until `unwatch`
-        return watch
-
-    cdef bint unwatch(self, Watch watch) except -1:
-        """From any thread, as closing is."""
-        if watch.fd >= 0:
-            if self.generation == posix.generation:     # a child shares the epoll instance of its parent
-                epoll.remove(self.poller, watch.fd)
-            watch.fd = -1
-            self.gone.append(watch)
-            Py_DECREF(watch)
-            if watch.reader is not None:
-                self.wake(<Fiber>watch.reader)
-            if watch.writer is not None:
-                self.wake(<Fiber>watch.writer)
-        return False
 
     cdef int wait_watched(self, Watch watch, int events, int64_t deadline) except -1:
         cdef Fiber fiber = self.current
@@ -409,7 +358,7 @@ cdef class Hub(Way):
             if watch.writer is fiber:
                 watch.writer = None
             if other is not None:
-                self.wake(<Fiber>other)     # the room in the kernel was its event, too
+                self.wake(<Timed>other)     # the room in the kernel was its event, too
 
     cdef int wait_ready(self, int fd, int events, int64_t deadline) except -1:
         return len(self.wait_any({fd: events}, deadline))

@@ -1,6 +1,8 @@
 # A connection's sending side: everything or an exception that says how much, at once or gathered with other sends.
 from libc.stdint cimport int64_t
 
+cimport gtcp._corelib.way as way
+
 cdef enum:
     # Gathered sends leave when there are more bytes than this.
     GATHERED = 65536
@@ -81,8 +83,9 @@ cdef class Sender(Transport):
     # -- gathered sends: small ones wait in a buffer until a receive is about to wait, the buffer is full, or the end
 
     cdef inline bint gathers(self, Out* out) noexcept:
-        """The send can wait together with those that wait already."""
-        return self.gathering and out.header_size + out.size <= GATHERED - self.gathered.unread()
+        """The send can wait together with those that wait already, until the caller waits itself."""
+        return self.gathering and out.header_size + out.size <= GATHERED - self.gathered.unread() \
+            and (not self.receiver or self.receiver == who() or (way.get() != NULL and (<Way>way.get()).flushes()))
 
     cdef inline bint gathers_now(self, Out* out) noexcept:
         """The same, and nobody else is concerned."""
@@ -92,6 +95,8 @@ cdef class Sender(Transport):
         """Puts a send behind those that wait. Nobody else sends meanwhile."""
         cdef Py_ssize_t size = out.header_size + out.size
         self.gathered.reserve(size)
+        if self.gathered.unread() == 0 and way.get() != NULL and (<Way>way.get()).flushes():
+            (<Way>way.get()).gathers(self)
         self.gathered.put(out.header, out.header_size)
         self.gathered.put(out.data, out.size)
         out.sent = size
@@ -101,6 +106,29 @@ cdef class Sender(Transport):
         """Gathered sends have yet to leave, or the records that they are in."""
         return self.gathered is not None and (
             self.gathered.unread() > 0 or self.tls is not None and self.tls.leaving is not None)
+
+    cdef int let_leave(self) except -1:
+        cdef Wait wait
+        if self.closed or not self.has_gathered():
+            return 0
+        start_wait(&wait, NEVER)
+        try:
+            self.enter()
+            try:
+                if not self.flush_step(&wait):
+                    (<Hub>current_way()).spawn(self.leave_when_there_is_room)
+            finally:
+                self.leave()
+        except Exception:
+            self._after_failed_tls()
+        return 0
+
+    def leave_when_there_is_room(self):
+        """For a greenlet of its own."""
+        try:
+            self.flush(NEVER)
+        except Exception:
+            pass                        # what has not left makes the next call fail, too
 
     cdef bint flush_step(self, Wait* wait) except -1:
         """True when nothing waits any more, or another call sends just now; else False with wait.events set."""

@@ -11,7 +11,7 @@ cdef enum:
     LONG_SEND = 32768
 
 
-cdef class Socket:
+cdef class Socket(Gatherer):
     # The socket; -1 once it is closed or detached.
     cdef int fd
     # Closed by this side. The descriptor itself lives until the last call in progress has left, so its

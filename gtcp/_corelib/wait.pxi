@@ -42,6 +42,14 @@ cdef class Watch:
     cdef object writer
 
 
+cdef class Gatherer:
+    """One whose gathered sends leave before the greenlet waits that gathered them."""
+
+    cdef int let_leave(self) except -1:
+        """Sends what it can; the rest leaves when there is room. An error is told by the next call."""
+        raise NotImplementedError
+
+
 cdef class Way:
     """A way to wait other than putting the thread to sleep."""
 
@@ -77,6 +85,14 @@ cdef class Way:
 
     cdef int step_aside(self) except -1:
         """Lets those run who can."""
+        return 0
+
+    cdef bint flushes(self) noexcept:
+        """Whatever the caller waits for, its gathered sends leave before."""
+        return False
+
+    cdef int gathers(self, Gatherer gatherer) except -1:
+        """The caller's first of them is there."""
         return 0
 
 
