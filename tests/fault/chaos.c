@@ -27,12 +27,12 @@
 #include <unistd.h>
 
 enum call {
-    SOCKET, BIND, LISTEN, ACCEPT4, CONNECT, SETSOCKOPT, GETSOCKOPT, GETSOCKNAME, GETPEERNAME, FCNTL, RECV, SEND,
-    SENDMSG, PPOLL, POLL, EPOLL_WAIT, SHUTDOWN, CLOSE, CALLS
+    SOCKET, BIND, LISTEN, ACCEPT4, CONNECT, SETSOCKOPT, GETSOCKOPT, GETSOCKNAME, GETPEERNAME, FCNTL, RECV, RECVMSG,
+    SEND, SENDMSG, PPOLL, POLL, EPOLL_WAIT, SHUTDOWN, CLOSE, CALLS
 };
 static const char *const names[CALLS] = {
     "socket", "bind", "listen", "accept4", "connect", "setsockopt", "getsockopt", "getsockname", "getpeername",
-    "fcntl", "recv", "send", "sendmsg", "ppoll", "poll", "epoll_wait", "shutdown", "close"
+    "fcntl", "recv", "recvmsg", "send", "sendmsg", "ppoll", "poll", "epoll_wait", "shutdown", "close"
 };
 
 static struct rule {
@@ -282,6 +282,21 @@ ssize_t recv(int fd, void *where, size_t size, int flags)
     REAL(recv);
     /* Who only looks is told the truth. */
     return fails(RECV, !(flags & MSG_PEEK), 0, CALLER) ? -1 : real(fd, where, shortened(size, CALLER), flags);
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+    REAL(recvmsg);
+    if (fails(RECVMSG, 1, 0, CALLER))
+        return -1;
+    if (most == 0 || message->msg_iovlen == 0 || !meant(CALLER))
+        return real(fd, message, flags);
+    struct msghdr less = *message;
+    struct iovec part = message->msg_iov[0];
+    part.iov_len = shortened(part.iov_len, CALLER);
+    less.msg_iov = &part;
+    less.msg_iovlen = 1;
+    return real(fd, &less, flags);
 }
 
 ssize_t send(int fd, const void *data, size_t size, int flags)

@@ -9,8 +9,10 @@ import errno
 import functools
 import json
 import logging
+import re
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -28,12 +30,14 @@ ERRNOS = (
 )  # fmt: skip
 DIALS = ("socket", "setsockopt", "fcntl", "connect", "getsockopt", "getsockname")
 LISTENS = ("bind", "listen")
-CALLS = (*DIALS, *LISTENS, "accept4", "ppoll", "recv", "send", "sendmsg", "shutdown", "close")
+CALLS = (*DIALS, *LISTENS, "accept4", "ppoll", "recv", "recvmsg", "send", "sendmsg", "shutdown", "close")
+
+LARGE = 40_000
 
 # Interrupted calls are made again, and those that would block wait.
 AGAIN = {
-    "EINTR": {"connect", "accept4", "recv", "send", "sendmsg"},
-    "EAGAIN": {"accept4", "recv", "send", "sendmsg"},
+    "EINTR": {"connect", "accept4", "recv", "recvmsg", "send", "sendmsg"},
+    "EAGAIN": {"accept4", "recv", "recvmsg", "send", "sendmsg"},
 }
 
 
@@ -74,9 +78,9 @@ def accept(address: str, inject: Callable[[], None]) -> None:
     with gtcp.Server("127.0.0.1:0", lambda conn: conn.send_pkg(conn.recv_pkg())) as server:
         inject()
         with socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG) as client:
-            client.sendall(frame(b"hello"))
             client.settimeout(5 * SHORT)
             try:
+                client.sendall(frame(b"hello"))  # by then the listener may be gone, and the client with it
                 assert read_frame(client) == b"hello"
             except (TimeoutError, OSError, EOFError):
                 raise AssertionError("not served") from None
@@ -93,6 +97,14 @@ def receive(address: str, inject: Callable[[], None]) -> None:
         conn.send_pkg(b"hello")
         inject()
         assert conn.recv_pkg(timeout=LONG) == b"hello"
+
+
+def receive_large(address: str, inject: Callable[[], None]) -> None:
+    with gtcp.Conn(address, LONG) as conn:
+        request(conn, LARGE)  # the next one is expected to be as large, and is read into two places at once
+        conn.send_pkg(bytes(LARGE))
+        inject()
+        assert conn.recv_pkg(timeout=LONG) == bytes(LARGE)
 
 
 def send(address: str, inject: Callable[[], None], size: int = 5) -> None:
@@ -119,6 +131,7 @@ PROGRAMS: dict[str, Callable[[str, Callable[[], None]], None]] = {
     "accept4": accept,
     "ppoll": wait,
     "recv": receive,
+    "recvmsg": receive_large,
     "send": send,
     "sendmsg": functools.partial(send, size=5000),
     "shutdown": shut,
@@ -171,6 +184,17 @@ def outcomes() -> Iterator[Callable[[str], dict[str, Cell]]]:
             return {name: Cell(*values) for name, values in json.loads(printed).items()}
 
         yield of
+
+
+def test_C5_every_call_of_the_core_is_among_them() -> None:
+    assert len(set(CALLS)) == 16
+    assert len({getattr(errno, name) for name in ERRNOS}) == 12
+    header = Path(__file__).parents[2] / "gtcp" / "_corelib" / "gtcp_posix.h"
+    if not header.is_file():
+        pytest.skip("the suite runs against an installed wheel, without the source tree")
+    linux = re.sub(r"#else\n.*?#endif", "", header.read_text(), flags=re.DOTALL)
+    made = set(re.findall(r"(?<![\w.*])([a-z]+4?)\((?:fd|fds|listener)\b", linux))
+    assert {"recv", "recvmsg", "close"} < made <= set(CALLS)
 
 
 @pytest.mark.parametrize("name", ERRNOS)
