@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sysconfig
 from functools import cache
 from pathlib import Path
 
@@ -49,6 +50,22 @@ def c_program(name: str, *libraries: str) -> Path:
     if not target.exists():
         fresh = target.with_suffix(f".{os.getpid()}")
         _run([compiler, *CFLAGS, "-o", str(fresh), str(source), *libraries], PEERS, name)
+        fresh.rename(target)
+    return target
+
+
+@cache
+def c_extension(name: str) -> Path:
+    """The extension module for this Python made of ``peers/NAME.c``."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        raise Unavailable("no C compiler")
+    source = PEERS / f"{name}.c"
+    flags = (*CFLAGS, "-shared", "-fPIC", f"-I{sysconfig.get_path('include')}")
+    target = cache_dir() / f"{name}-{_digest([source], compiler, *flags)}.so"
+    if not target.exists():
+        fresh = target.with_suffix(f".{os.getpid()}")
+        _run([compiler, *flags, "-o", str(fresh), str(source)], PEERS, name)
         fresh.rename(target)
     return target
 

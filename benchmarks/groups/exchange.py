@@ -36,6 +36,7 @@ def small() -> Case:
         contenders=(
             *_blocking(server, 64, 2),
             ours("gtcp, no timeout", server, "untimed", 64),
+            peer("a bare C function called from Python", "client_floor", server, *work, role=Role.NOTE),
             go(server, "timed", 64, 2, name="Go gtcp, timeout"),
             peer("asyncio Protocol", "client_protocol", server, *work, variant="asyncio"),
             peer("gevent", "client_gevent", server, *work),
@@ -43,6 +44,7 @@ def small() -> Case:
             peer("pyzmq REQ/REP", "client_zmq", Command("server_zmq"), *work),
         ),
         note="C and gtcp run with a timeout of 5 s on every exchange; peers also without one, which helps them. "
+        "The bare C function sends, receives and makes a bytes object, nothing else: nearer to C no Python call comes. "
         "pyzmq talks to a pyzmq server, all others to the C server.",
     )
 

@@ -96,31 +96,19 @@ cdef class Framing:
     cdef inline object peel(self, Unit* unit):
         """The next package or line if it lies whole in the buffer; else None, whatever the reason: `take` knows."""
         cdef ByteBuffer buf = self.buf
-        cdef Py_ssize_t unread = buf.tail - buf.head
         cdef const char* start = buf.block + buf.head
-        cdef Py_ssize_t skip, size, end
+        cdef Py_ssize_t unread = buf.tail - buf.head, skip = 0, size = -1
         cdef bytes result
-        if self.body != NULL:
-            return None
-        if unit.kind == PKG:
-            if unread < unit.header_size:
-                return None
+        if unit.kind == PKG and unread >= unit.header_size and self.body == NULL:
             skip = unit.header_size
             size = wire.get_length(start, unit.header_size)
-            end = skip + size
-            if end > unread or size > unit.limit:
-                return None
-        elif unit.kind == LINE and unread and not self.scanned:
-            skip = 0
+        elif unit.kind == LINE and unread and not self.scanned and self.body == NULL:
             size = wire.find(start, unread if unread <= unit.limit else unit.limit + 1, unit.needle, 1)
-            end = size + 1
-            if size < 0:
-                return None
-        else:
+        if size < 0 or size > unit.limit or size > unread - skip:
             return None
         result = PyBytes_FromStringAndSize(start + skip, size)
         self.scanned = 0
-        buf.consume(end)
+        buf.consume(skip + size + (unit.kind == LINE))
         self.units += 1
         return result
 
@@ -147,14 +135,13 @@ cdef class Framing:
 
     cdef object _take_pkg(self, Unit* unit):
         cdef ByteBuffer buf = self.buf
-        cdef Py_ssize_t unread, size
+        cdef Py_ssize_t size
         if self.guessing:
             return None
         if self.body != NULL:
             self._check_pkg(self.expected, unit.limit)
             return self._finish() if self.filled == self.expected else None
-        unread = buf.tail - buf.head
-        if unread < unit.header_size:
+        if buf.unread() < unit.header_size:
             return None
         size = wire.get_length(buf.block + buf.head, unit.header_size)
         self._check_pkg(size, unit.limit)

@@ -18,6 +18,7 @@ cdef enum:
     RECORDS = 65536             # plaintext that is encrypted at once
     CIPHERTEXT = 32768          # bytes read from the socket at once
     RECORD_HEADER = 5           # type, version, length
+    SMALL = 1024                # up to here a bytes object that is copied is cheaper than a memoryview
     # Answers that OpenSSL gives by itself (to key updates, say) may wait for a peer that does not read, but
     # nobody sends that many.
     MAX_ANSWERS = 1 << 20
@@ -44,8 +45,9 @@ cdef class Tls:
     cdef object translate
     cdef bint established
     cdef Turn turn
-    # There may be records or plaintext inside that nobody took.
+    # There may be records or plaintext inside that nobody took: how many bytes of plaintext at most.
     cdef bint holding
+    cdef Py_ssize_t inside
     # Plaintext that was taken out before anybody asked for it: `early[early_taken:]`, or None.
     cdef bytes early
     cdef Py_ssize_t early_taken
@@ -143,13 +145,17 @@ cdef class Tls:
 
     cdef int feed(self, Py_ssize_t n) except -1:
         """n bytes have been received into the block; 0 means that the peer closed the socket. Needs the turn."""
+        if not self.holding and not self.inside_record():
+            self.inside = 0
+        self.inside += n
         self.holding = True
         if n == 0:
             self.incoming.write_eof()
             return 0
         self.follow(self.block, n)
         try:
-            self.incoming.write(PyMemoryView_FromMemory(self.block, n, PyBUF_READ))
+            self.incoming.write(PyBytes_FromStringAndSize(self.block, n) if n <= SMALL
+                                else PyMemoryView_FromMemory(self.block, n, PyBUF_READ))
         except:
             self.fault = BrokenError("received bytes were lost")
             raise
@@ -231,19 +237,20 @@ cdef class Tls:
 
     cdef Py_ssize_t read(self, char* where, Py_ssize_t room) except? -1:
         """As much plaintext as fits and is there: its size, 0 at the peer's goodbye, -EAGAIN when there is none."""
-        cdef Py_ssize_t got = 0, n
+        cdef Py_ssize_t got = 0, n, most
         if self.early is not None:
             got = self._take_early(where, room)
         while got < room and self.holding:
+            most = min(room - got, max(<Py_ssize_t>1, self.inside))
             try:
-                n = self._read_record(where + got, room - got)
+                n = self._read_record(where + got, most)
             except Error:
                 if got:
                     return got          # what came before the failure; the next call raises it again
                 raise
             if n > 0:
                 got += n
-                if got < room and not self.incoming.pending:
+                if n < most and not self.incoming.pending:
                     self.holding = False
             elif n == 0:
                 break
@@ -255,12 +262,18 @@ cdef class Tls:
 
     cdef Py_ssize_t _read_record(self, char* where, Py_ssize_t room) except? -1:
         cdef Py_ssize_t n
+        cdef bytes data
         if self.goodbye_received:
             return 0
         if self.fault is not None:
             raise self.fault.with_traceback(None)
         try:
-            n = self.read_call(room, PyMemoryView_FromMemory(where, room, PyBUF_WRITE))
+            if room <= SMALL:
+                data = self.read_call(room)
+                n = PyBytes_GET_SIZE(data)
+                memcpy(where, PyBytes_AS_STRING(data), n)
+            else:
+                n = self.read_call(room, PyMemoryView_FromMemory(where, room, PyBUF_WRITE))
         except BaseException as error:
             self.collect()
             return self._settle(error)
