@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Literal, Protocol
 
 from gtcp import _core
+from gtcp._greenlets import log_failure
 from gtcp._threads import Workers
-
-logger = logging.getLogger("gtcp")
 
 Job = Callable[[], None]
 
@@ -84,7 +82,7 @@ class Greenlets:
             accept()
             part()
 
-        self._hub = hub = _core.Hub(_log_failure)
+        self._hub = hub = _core.Hub(log_failure)
         try:
             hub.run(hub.spawn(root))
         finally:
@@ -96,7 +94,3 @@ class Greenlets:
 
     def close(self) -> None:
         pass  # `part` ends the hub
-
-
-def _log_failure(error: BaseException) -> None:
-    logger.error("a greenlet failed", exc_info=error)

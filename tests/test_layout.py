@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "_listener": CONN,
     "_limits": BASE | {"_core"},
     "_listen": CONN | {"_limits", "_listener"},
-    "_workers": {"_core", "_threads"},
+    "_workers": {"_core", "_threads", "_greenlets"},
     "_acceptor": CONN | {"_listener"},
     "_service": SERVER | {"_acceptor"},
     "_server": SERVER | {"_service"},

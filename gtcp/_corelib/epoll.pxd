@@ -8,6 +8,7 @@ cdef extern from "gtcp_epoll.h" nogil:
     int create "gtcp_epoll_create"()
     int add "gtcp_epoll_add"(int epoll, int fd, void* data)
     int remove "gtcp_epoll_del"(int epoll, int fd)
+    int copy "gtcp_epoll_copy"(int fd)
     int wait "gtcp_epoll_wait"(int epoll, Event* events, int room, int64_t timeout)
     void* data "gtcp_event_data"(const Event* event)
     bint says_in "gtcp_event_in"(const Event* event)

@@ -4,6 +4,7 @@
 #define GTCP_EPOLL_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <unistd.h>
 
@@ -32,6 +33,13 @@ static inline int gtcp_epoll_add(int epoll, int fd, void *data)
 static inline int gtcp_epoll_del(int epoll, int fd)
 {
     return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL) == 0 ? 0 : -errno;
+}
+
+/* Another number of the same socket, and so another entry. */
+static inline int gtcp_epoll_copy(int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return copy >= 0 ? copy : -errno;
 }
 
 /* `timeout` in nanoseconds, negative for no limit, rounded up to milliseconds. */
@@ -81,6 +89,7 @@ typedef struct { void *data; } gtcp_event;
 static inline int gtcp_epoll_create(void) { return -ENOSYS; }
 static inline int gtcp_epoll_add(int epoll, int fd, void *data) { (void)epoll; (void)fd; (void)data; return -ENOSYS; }
 static inline int gtcp_epoll_del(int epoll, int fd) { (void)epoll; (void)fd; return -ENOSYS; }
+static inline int gtcp_epoll_copy(int fd) { (void)fd; return -ENOSYS; }
 static inline int gtcp_epoll_wait(int epoll, gtcp_event *events, int room, int64_t timeout)
 {
     (void)epoll; (void)events; (void)room; (void)timeout;

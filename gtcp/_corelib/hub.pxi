@@ -15,6 +15,7 @@ cimport gtcp._corelib.way as way
 
 cdef enum:
     EVENTS = 256                # taken from the kernel at once
+    FAIR_SHARE = 16             # reads and sends of a greenlet before others have their turn
 
 
 @cython.final
@@ -32,6 +33,7 @@ cdef class Fiber(Timed):
     cdef Signal done
     cdef object result
     cdef object error
+    cdef bint heeded                # somebody was told the error, or nobody needs to be
 
     def __cinit__(self):
         self.done = Signal()
@@ -42,10 +44,16 @@ cdef class Fiber(Timed):
     def __class_getitem__(cls, item):
         return GenericAlias(cls, item)
 
+    def __del__(self):
+        if self.error is not None and not self.heeded and self.hub.log is not None \
+                and self.hub.generation == posix.generation:
+            self.hub.log(self.error)
+
     def _run(self):
         if self.function is None:
             raise RuntimeError("the greenlet has run already")
         try:
+            self.raise_thrown()         # killed before it began
             try:
                 self.result = self.function(*self.arguments)
             finally:
@@ -55,6 +63,12 @@ cdef class Fiber(Timed):
         self.function = self.arguments = None
         self.hub.ended(self)
 
+    cdef int raise_thrown(self) except -1:
+        if self.thrown is not None:
+            error, self.thrown = self.thrown, None
+            raise error
+        return 0
+
     def join(self, timeout=None):
         """Waits until the function has returned; False when `timeout` seconds passed first."""
         return self.done.wait(None if timeout is None else to_deadline(timeout))
@@ -63,12 +77,16 @@ cdef class Fiber(Timed):
         """The function's value, or its exception. Timeout when it has not ended after `timeout` seconds."""
         if not self.join(timeout):
             raise Timeout("timed out while waiting for a greenlet")
+        self.heeded = True
         if self.error is not None:
             raise self.error
         return self.result
 
     def kill(self):
-        """Raises GreenletExit in the function where it waits next, or now if it waits already. From any thread."""
+        """Raises GreenletExit in the function where it waits next, or now if it waits already. From any thread.
+
+        A function that has not begun never does.
+        """
         if not self.done.is_set and self.hub is not None:
             self.hub.throw_in(self, greenlet_exit()())
 
@@ -110,6 +128,7 @@ cdef class Hub(Poller):
     cdef object main                # the greenlet that runs `run`
     cdef Fiber root                 # whose end `run` waits for, or None
     cdef Fiber current
+    cdef int credit                 # reads and sends that it may make before it steps aside
     cdef Fiber first_ready          # those that can go on, first come first served
     cdef Fiber last_ready
     cdef Timers timers              # those that sleep with a deadline
@@ -191,12 +210,7 @@ cdef class Hub(Poller):
         self.stopping = True
         for _ in range(100 if self.alive else 0):
             for fiber in list(self.alive):
-                if fiber.stack is None:
-                    self.alive.discard(fiber)   # it never began
-                    fiber.error = greenlet_exit()()
-                    fiber.done.set()
-                else:
-                    self.throw_in(fiber, greenlet_exit()())
+                self.throw_in(fiber, greenlet_exit()())
             self.run_ready()
         return 0
 
@@ -246,6 +260,7 @@ cdef class Hub(Poller):
         if fiber.stack is None:
             fiber.stack = greenlet.new(fiber._run, self.main)
         self.current = fiber
+        self.credit = FAIR_SHARE
         try:
             greenlet.switch(fiber.stack)
         finally:
@@ -283,9 +298,10 @@ cdef class Hub(Poller):
         fiber.done.set()
         if isinstance(fiber.error, (KeyboardInterrupt, SystemExit)) and self.root is not None \
                 and fiber is not self.root:
+            fiber.heeded = True
             return self.throw_in(self.root, fiber.error)    # it was meant for the program, not for this greenlet
-        if fiber.error is not None and self.log is not None and not isinstance(fiber.error, greenlet_exit()):
-            self.log(fiber.error)
+        if fiber.error is not None and isinstance(fiber.error, greenlet_exit()):
+            fiber.heeded = True
         return 0
 
     # -- sleeping, called by greenlets
@@ -304,9 +320,7 @@ cdef class Hub(Poller):
             greenlet.switch(self.main)
             fiber.asleep = False
             fiber.deadline = NEVER
-        if fiber.thrown is not None:
-            error, fiber.thrown = fiber.thrown, None
-            raise error
+        fiber.raise_thrown()
         return fiber.woken
 
     cdef int step_aside(self) except -1:
@@ -315,6 +329,12 @@ cdef class Hub(Poller):
         if fiber is not None:
             self.wake(fiber)
         return self.sleep(fiber, NEVER) and 0
+
+    cdef int pay(self) except -1:
+        self.credit -= 1
+        if self.credit < 0 and self.current is not None:
+            self.step_aside()
+        return 0
 
     cdef bint flushes(self) noexcept:
         return self.current is not None

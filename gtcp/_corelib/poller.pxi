@@ -70,7 +70,14 @@ cdef class Poller(Way):
         cdef int error
         watch.fd = fd
         error = epoll.add(self.poller, fd, <void*>watch)
+        if error == -posix.EEXIST:      # it is watched for another wait already: epoll tells entries apart by number
+            watch.fd = error = epoll.copy(fd)
+            watch.copied = True
+            if error >= 0:
+                error = epoll.add(self.poller, watch.fd, <void*>watch)
         if error < 0:
+            if watch.copied and watch.fd >= 0:
+                posix.close(watch.fd)
             raise socket_error(error)
         Py_INCREF(watch)                # epoll names it until `unwatch`
         return watch
@@ -80,6 +87,8 @@ cdef class Poller(Way):
         if watch.fd >= 0:
             if self.generation == posix.generation:     # a child shares the epoll instance of its parent
                 epoll.remove(self.poller, watch.fd)
+            if watch.copied:
+                posix.close(watch.fd)
             watch.fd = -1
             self.gone.append(watch)
             Py_DECREF(watch)

@@ -41,6 +41,8 @@ cdef class Sender(Transport):
         cdef Wait wait
         cdef int attempt = 0
         start_wait(&wait, deadline)
+        if wait.way != NULL:
+            (<Way>wait.way).pay()
         while True:
             try:
                 while not self.send_step(out, &wait):

@@ -56,7 +56,10 @@ cdef class Stream(Sender):
         cdef Room room
         cdef Py_ssize_t n
         cdef bint bursting = parser.bursting()
-        cdef bint flushed = not self.has_gathered() or self.flush_step(wait)
+        cdef bint flushed
+        if wait.way != NULL:
+            (<Way>wait.way).pay()
+        flushed = not self.has_gathered() or self.flush_step(wait)
         if wait.going:
             PyErr_CheckSignals()
             if late(wait):

@@ -34,6 +34,7 @@ cdef class Parker:
 cdef class Watch:
     """A socket that a way to wait keeps an eye on between the waits, so that waiting costs no system call."""
     cdef int fd
+    cdef bint copied                # `fd` is another number of the socket, which is closed with the watch
     # Nothing has come since a read found no more; the peer has ended, so every read will find something.
     cdef bint drained
     cdef bint ended
@@ -85,6 +86,10 @@ cdef class Way:
 
     cdef int step_aside(self) except -1:
         """Lets those run who can."""
+        return 0
+
+    cdef int pay(self) except -1:
+        """For a system call that may find the socket ready for ever: now and then others have their turn."""
         return 0
 
     cdef bint flushes(self) noexcept:
