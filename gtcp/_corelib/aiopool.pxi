@@ -1,7 +1,7 @@
 # A pool whose callers are tasks of one event loop. The books and what goes into them are those of every pool;
 # here is how a task waits for its turn in them, and the one timer of the pool.
 from functools import partial
-from weakref import ref
+from _weakref import ref
 
 from cpython.contextvars cimport PyContext_New
 from libc.stdint cimport int64_t

@@ -1,6 +1,4 @@
 # A handle on loan from a pool: how it is filled, how it comes back, and how a caller waits for a connection.
-from copy import copy
-
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
@@ -227,6 +225,8 @@ cdef class Lender(FreeList):
             self.timeouts += 1
         if claim.shared:
             try:
+                from copy import copy   # which only few need
+
                 error = copy(error)
             except Exception:
                 pass                    # one for all is better than none
