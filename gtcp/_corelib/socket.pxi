@@ -28,6 +28,8 @@ cdef class Socket(Gatherer):
 
     cdef Turn sending
     cdef size_t receiver            # who() receives, 0 for nobody
+    # What the last read gave, also while the thread that read has yet to get the GIL.
+    cdef Py_ssize_t just_read
     # The SO_RCVTIMEO in force, 0 for none.
     cdef int64_t receive_timeout
     # Who keeps an eye on the socket between waits, and what was seen; None while nobody does.
@@ -71,6 +73,7 @@ cdef class Socket(Gatherer):
         if self.receiver:
             raise ConcurrencyError("another call is receiving on this connection")
         self.receiver = me
+        self.just_read = 0
         return 0
 
     cdef int claim_turn(self, Turn turn, int64_t deadline) except -1:
@@ -98,7 +101,9 @@ cdef class Socket(Gatherer):
     cdef Py_ssize_t _recv(self, Room* room, Wait* wait) except? -1:
         """One successful read: > 0 bytes, 0 at the peer's end, or -errno."""
         cdef int fd = self.fd
+        cdef Py_ssize_t* just_read = &self.just_read
         cdef Py_ssize_t n
+        self.just_read = 0
         if self.watch is not None and self.watch.drained and wait.way == <PyObject*>self.watcher:
             return -posix.EAGAIN        # nothing has come since: no need to ask
         while True:
@@ -108,6 +113,7 @@ cdef class Socket(Gatherer):
                         n = posix.recv_two(fd, room.where, room.size, room.then, room.more, 0)
                     else:
                         n = posix.recv(fd, room.where, room.size, 0)
+                    just_read[0] = n
                 if n == -posix.EAGAIN:
                     wait.sleep = False
             else:

@@ -17,6 +17,8 @@ cdef class Stream(Sender):
     cdef Turn exchanging
     # A server ends: whoever would wait for the peer's next unit finds the connection closed.
     cdef bint draining
+    # Bytes that a receive into the caller's memory has put there.
+    cdef Py_ssize_t in_target
 
     # For the pool: neighbours in the free list, moments in nanoseconds, leases so far.
     cdef Stream newer
@@ -72,10 +74,11 @@ cdef class Stream(Sender):
         parser.make_room(unit, &room)
         if bursting or not flushed or self.draining:
             wait.sleep = False
+        self.in_target = unit.got
         n = self.recv_some(&room, wait)
         if n > 0:
             parser.fill(unit, n, &room)
-        elif self.closed or (self.draining and (n == 0 or n == -posix.EAGAIN) and not unit.got and self.rests()):
+        elif self.closed or (self.draining and (n == 0 or n == -posix.EAGAIN) and self.rests()):
             self.raise_closed()
         elif n == -posix.EAGAIN:
             wait.events = posix.POLLIN if flushed else posix.POLLIN | posix.POLLOUT
@@ -89,7 +92,9 @@ cdef class Stream(Sender):
 
     cdef bint rests(self) noexcept:
         """Nothing is under way: no unit has begun to arrive, and no exchange waits for its reply."""
-        return self.parser.pending() == 0 and not self.exchanging.owner and not self.sending.owner
+        return self.parser.pending() == 0 and not self.in_target and self.just_read <= 0 \
+            and (self.tls is None or not self.tls.inside_record()) \
+            and not self.exchanging.owner and not self.sending.owner
 
     cdef int drain(self) except -1:
         """Ends the receive that waits for the peer's next unit, and later ones; what has arrived is delivered."""

@@ -1,0 +1,112 @@
+"""A unit that has begun to come is let in whole, wherever its first bytes are when the server begins to end (F11)."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import fcntl
+import socket
+import ssl
+import sys
+import termios
+from collections.abc import Iterator
+
+import pytest
+
+import gtcp
+from net.ends import Serve
+from net.handlers import echo_packages
+from support.calls import Call
+from support.timing import LONG, eventually
+from support.tls import Authority
+
+Ends = tuple[gtcp.Conn, socket.socket]
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        far = socket.create_connection(listener.getsockname())
+        near, _ = listener.accept()
+    with gtcp.Conn.from_socket(near) as conn, far:
+        yield conn, far
+
+
+def in_kernel(fd: int) -> int:
+    """Bytes that have come and have not been read."""
+    count = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return count[0]
+
+
+def test_bytes_in_the_memory_of_the_caller(ends: Ends) -> None:
+    conn, far = ends
+    block = bytearray(5)
+    receiving = Call(conn.recv_into, block, 5).sleeping()
+    far.sendall(b"ab")
+    eventually(lambda: in_kernel(conn.fileno()) == 0)
+    receiving.sleeping()
+    conn._drain()
+    far.sendall(b"cde")
+    assert receiving.result() == 5
+    assert block == b"abcde"
+    with pytest.raises(gtcp.ClosedError):
+        conn.recv_into(block, 5, timeout=LONG)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="which library has the system calls, and the number of FIONREAD")
+def test_bytes_of_a_thread_that_waits_for_the_interpreter(ends: Ends) -> None:
+    """Who calls C by PyDLL keeps the GIL: what the receiving thread has read it cannot hand on meanwhile."""
+    conn, far = ends
+    system = ctypes.PyDLL(None)
+    left = ctypes.c_int(-1)
+    near_fd, far_fd = conn.fileno(), far.fileno()
+    receiving = Call(conn.recv_pkg).sleeping()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(LONG)
+    try:
+        system.send(far_fd, b"\0\5ab", 4, 0)
+        for _ in range(1000):
+            system.usleep(10_000)
+            system.ioctl(near_fd, termios.FIONREAD, ctypes.byref(left))
+            if left.value == 0:
+                break
+        system.usleep(10_000)
+        conn._drain()
+    finally:
+        sys.setswitchinterval(interval)
+    far.sendall(b"cde")
+    assert receiving.result() == b"abcde"
+    with pytest.raises(gtcp.ClosedError):
+        conn.recv_pkg(timeout=LONG)
+
+
+@pytest.mark.parametrize("concurrency", ["threads", "greenlets"])
+def test_half_a_record_of_tls(serve: Serve, concurrency: str) -> None:
+    authority = Authority()
+    server = serve(echo_packages, tls=authority.server(), concurrency=concurrency)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = authority.client().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG) as sock:
+
+        def when_it_has_come(step: object) -> bytes | None:
+            while True:
+                try:
+                    return step()  # type: ignore[operator,no-any-return]
+                except ssl.SSLWantReadError:
+                    sock.sendall(outgoing.read())
+                    incoming.write(sock.recv(65536))
+
+        when_it_has_come(session.do_handshake)
+        session.write(b"\0\1a")
+        assert when_it_has_come(lambda: session.read(3)) == b"\0\1a"
+        session.write(b"\0\5abcde")
+        record = outgoing.read()
+        sock.sendall(record[:9])
+        [conn] = server.connections
+        eventually(lambda: in_kernel(conn.fileno()) == 0)
+        stopping = Call(server.shutdown, LONG)
+        eventually(lambda: server.get_listened_port() == -1)
+        sock.sendall(record[9:])
+        assert when_it_has_come(lambda: session.read(7)) == b"\0\5abcde"
+        assert stopping.result() == 0
