@@ -69,9 +69,12 @@ chaos: build $(VENV)/.group-test
 fuzz:
 	.ci/fuzz $(PYTHON) $(ARGS)
 
-# The whole suite, but for what asks about memory: the sanitizer has its own way with it.
+# The whole suite, but for what asks about memory: the sanitizer has its own way with it. And but for a child that is
+# forked while a thread begins, and begins one itself: GCC's libasan does not take its allocator's lock at a fork, so
+# the child's thread waits for it for ever (AsanThread::ThreadStart, before any code of ours).
 asan:
 	.ci/sanitize asan $(PYTHON) pytest -q -p no:cacheprovider --timeout 240 \
+		--deselect tests/isolated/test_fork.py::test_E19_idle_connections_of_a_child_expire_too \
 		--deselect tests/fault/test_memory.py \
 		--deselect tests/contract/test_limits.py::test_an_idle_connection_holds_no_large_buffer --deselect tests/fault/test_soak.py \
 		--deselect tests/contract/test_limits.py::test_B13_an_endless_line_costs_no_more_than_twice_its_limit \

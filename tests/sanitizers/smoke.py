@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import ssl
 import warnings
 
+import trustme
+
 import gtcp
+import gtcp.aio
 
 WIDE = gtcp.PkgOption(4)
 
@@ -16,9 +21,7 @@ def echo(conn: gtcp.Conn) -> None:
         conn.send_pkg(package, WIDE)
 
 
-def main() -> None:
-    warnings.simplefilter("error")
-    logging.getLogger("gtcp").setLevel(logging.CRITICAL + 1)
+def threads() -> None:
     with gtcp.Server("127.0.0.1:0", echo) as server:
         there = ("127.0.0.1", server.get_listened_port())
         with gtcp.Conn(there) as conn:
@@ -39,7 +42,72 @@ def main() -> None:
                 lease.send_pkg(bytes(70_000))
     with contextlib.suppress(gtcp.RefusedError):
         gtcp.Conn(there)
-    print("smoke: done")
+
+
+def tls() -> None:
+    authority = trustme.CA()
+    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+    authority.configure_trust(ours)
+    with gtcp.Server("127.0.0.1:0", echo, tls=theirs) as server:
+        there = ("127.0.0.1", server.get_listened_port())
+        with gtcp.Pool(there, tls=ours) as pool:
+            for size in (1, 1000, 100_000):
+                with pool.acquire() as lease:
+                    assert lease.send_recv_pkg(bytes(size), WIDE) == bytes(size)
+        with gtcp.Conn(there, tls=ours) as conn:
+            many = [bytes(i) for i in range(20)]
+            assert conn.send_recv_pkgs(many, WIDE) == many
+            conn.close_write()
+            with contextlib.suppress(gtcp.EOF):
+                conn.recv(1)
+        with contextlib.suppress(gtcp.Error):
+            gtcp.Conn(there, tls=True)
+
+
+def tasks() -> None:
+    async def main() -> None:
+        with gtcp.Server("127.0.0.1:0", echo) as server:
+            there = ("127.0.0.1", server.get_listened_port())
+            async with gtcp.aio.Pool(there, max_size=2) as pool:
+
+                async def ask(size: int) -> None:
+                    async with pool.acquire() as lease:
+                        assert await lease.send_recv_pkg(bytes(size), WIDE) == bytes(size)
+
+                await asyncio.gather(*map(ask, (0, 1, 1000, 20_000, 100_000)))
+            async with gtcp.aio.connect(there) as conn:
+                many = [bytes(i) for i in range(20)]
+                assert await conn.send_recv_pkgs(many, WIDE) == many
+                receiving = asyncio.create_task(asyncio.wait_for(conn.recv(1), 0.05))
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await receiving
+
+    asyncio.run(main())
+
+
+def greenlets() -> None:
+    def main() -> None:
+        with gtcp.Server("127.0.0.1:0", echo, concurrency="greenlets") as server:
+            there = ("127.0.0.1", server.get_listened_port())
+            with gtcp.Pool(there, max_size=2) as pool:
+
+                def ask(size: int) -> None:
+                    with pool.acquire() as lease:
+                        assert lease.send_recv_pkg(bytes(size), WIDE) == bytes(size)
+
+                for fiber in [gtcp.spawn(ask, size) for size in (0, 1, 1000, 20_000, 100_000)]:
+                    fiber.get(10)
+
+    gtcp.run(main)
+
+
+def main() -> None:
+    warnings.simplefilter("error")
+    logging.getLogger("gtcp").setLevel(logging.CRITICAL + 1)
+    for ways in (threads, tls, tasks, greenlets):
+        ways()
+        print(f"smoke: {ways.__name__} done")
 
 
 if __name__ == "__main__":
