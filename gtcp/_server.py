@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal
 from gtcp import _core
 from gtcp._address import Address, AddressLike
 from gtcp._conn import Conn
-from gtcp._limits import TIMEOUTS, Limits
+from gtcp._limits import Limits
 from gtcp._listen import Listening, Names
-from gtcp._service import Handler, Hooks, Service
-from gtcp._stats import ServerStats, Tally
+from gtcp._report import Report
+from gtcp._service import Handler, Service
+from gtcp._stats import ServerStats
 from gtcp._workers import make_crew
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Server(Listening[Handler]):
     ) -> None:
         limits = Limits(max_connections, handshake_timeout, first_byte_timeout, idle_timeout, send_timeout, backlog)
         super().__init__(address, handler, tls, limits, sock, reuse_port)
-        self._hooks = Hooks(on_connect, on_close, on_error)
+        self._report = Report(on_connect, on_close, on_error)
         self._concurrency: Literal["threads", "greenlets"] = concurrency
         self._stack_size = stack_size
         make_crew(concurrency, stack_size)  # what is missing is said now
@@ -80,7 +81,6 @@ class Server(Listening[Handler]):
         self._starting = threading.Lock()
         self._closings = 0
         self._service: Service | None = None
-        self._tally = Tally()
         if name is not None:
             _names.register(name, self)
 
@@ -106,7 +106,7 @@ class Server(Listening[Handler]):
             crew = make_crew(self._concurrency, self._stack_size)
             listener = self._listen(self._address)
             try:
-                service = Service(self, listener, crew, self._hooks, self._tally, self._gather_sends)
+                service = Service(self, listener, crew, self._report, self._gather_sends)
                 service.start()
             except BaseException:
                 listener.close()
@@ -169,16 +169,7 @@ class Server(Listening[Handler]):
 
     def stats(self) -> ServerStats:
         """The numbers of the server."""
-        tally = self._tally
-        return ServerStats(
-            connections=len(self.connections),
-            accepted=tally["accepted"],
-            refused=tally["refused"],
-            handshakes_failed=tally["handshakes_failed"],
-            failed=tally["failed"],
-            timeouts={name: tally[name] for name in TIMEOUTS},
-            cut=tally["cut"],
-        )
+        return self._report.stats(len(self.connections))
 
     def __enter__(self) -> Self:
         self.start()

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,32 +16,17 @@ from gtcp import _core
 from gtcp._acceptor import Acceptor
 from gtcp._conn import Conn
 from gtcp._dial import tune
-from gtcp._errors import EOF, ClosedError, Error
+from gtcp._errors import Error
 from gtcp._limits import Patience
 from gtcp._listen import Listening
 from gtcp._listener import Listener
-from gtcp._stats import Tally
+from gtcp._report import Report
 from gtcp._workers import Crew
 
 if TYPE_CHECKING:
     import ssl
 
 Handler = Callable[[Conn], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What a server's user wants to be told."""
-
-    on_connect: Callable[[Conn], object] | None
-    on_close: Callable[[Conn, BaseException | None], object] | None
-    on_error: Callable[[Conn | None, BaseException], object] | None
-
-    def __post_init__(self) -> None:
-        """TypeError for what is no function."""
-        for name in self.__slots__:
-            if not (getattr(self, name) is None or callable(getattr(self, name))):
-                raise TypeError(f"{name} must be a function, not {type(getattr(self, name)).__name__}")
 
 
 logger = logging.getLogger("gtcp")
@@ -58,12 +42,11 @@ class Service:
     """The connections of a running server. No lock is held anywhere, so a signal handler may end it at any moment."""
 
     def __init__(
-        self, settings: Listening[Handler], listener: Listener, crew: Crew, hooks: Hooks, tally: Tally, gather: bool
+        self, settings: Listening[Handler], listener: Listener, crew: Crew, report: Report[Conn], gather: bool
     ) -> None:
         self._settings = settings
         self._crew = crew
-        self._hooks = hooks
-        self._tally = tally
+        self._report = report
         self._gather = gather
         self._limits = settings._limits
         self._patience = Patience(self._limits)
@@ -80,7 +63,7 @@ class Service:
         self._drained = _core.Signal()
         self.closed = _core.Signal()
         self.acceptor = Acceptor(
-            listener, self._serve, self._has_room, self._look, self._patience.interval, partial(self._tell_error, None)
+            listener, self._serve, self._has_room, self._look, self._patience.interval, partial(report.tell_error, None)
         )
 
     # -- from any thread
@@ -124,7 +107,7 @@ class Service:
         self._note_end()
         self._drained.wait(deadline)
         cut = len(self._connections.keys() - self._spared)
-        self._tally.add("cut", cut)
+        self._report.tally.add("cut", cut)
         self.close()
         return cut
 
@@ -149,7 +132,7 @@ class Service:
 
     def _serve(self, sock: socket.socket, peer: object) -> None:
         """Takes a new connection on."""
-        self._tally.add("accepted")
+        self._report.tally.add("accepted")
         conn = Conn.__new__(Conn)
         try:
             if sys.platform != "linux":  # where it inherits nothing
@@ -163,14 +146,14 @@ class Service:
             self._crew.run(partial(self._attend, conn))
         except RuntimeError as error:
             logger.error("no thread for the connection from %s: %s", conn.remote_addr(), error)
-            self._tell_error(conn, error)
+            self._report.tell_error(conn, error)
             self._end(conn, error)
 
     def _look(self) -> None:
         """Ends the connections that kept their handlers waiting for too long."""
         for conn, limit in self._patience.overdue(list(self._connections.items()), time.monotonic()):
             if conn._cut(f"{limit} of {getattr(self._limits, limit):g} s"):
-                self._tally.add(limit)
+                self._report.tally.add(limit)
 
     # -- the handler's part, in its thread
 
@@ -188,9 +171,7 @@ class Service:
 
     def _welcomes(self, conn: Conn) -> bool:
         """Whether the connection is wanted, and has agreed on TLS: the acceptor waits for neither."""
-        welcome = self._hooks.on_connect
-        if welcome is not None and welcome(conn) is False:
-            self._tally.add("refused")
+        if self._report.refuses(conn):
             return False
         context = self._settings._tls
         return context is None or self._agree_on_tls(conn, context)
@@ -204,9 +185,7 @@ class Service:
                 return False
             _tls.accept(conn, context, _core.to_deadline(self._limits.handshake_timeout))
         except (Error, OSError) as error:
-            self._tally.add("handshakes_failed")
-            if not self._ending:
-                logger.warning("TLS handshake of %r failed: %s", conn, error)
+            self._report.no_handshake(conn, error, ending=self._ending)
             return False
         finally:
             self._agreeing.discard(conn)
@@ -223,39 +202,18 @@ class Service:
             conn.flush()
 
     def _judge(self, conn: Conn, error: BaseException) -> BaseException | None:
-        """What the exception that left a handler means; a failure is logged. None for a normal end."""
-        if isinstance(error, EOF) and not error.partial and error.expected is None:
-            return None
-        if isinstance(error, ClosedError) and (self._ending or conn._reason is not None):
-            return error
+        """What the exception that left a handler means. None for a normal end."""
         if self._ending and isinstance(error, self._crew.killed):
             return error
-        if isinstance(error, EOF):
-            logger.error("the peer of %r closed in the middle", conn, exc_info=error)
-        else:
-            logger.error("the handler of %r failed", conn, exc_info=error)
-        self._tally.add("failed")
-        self._tell_error(conn, error)
-        return error
-
-    def _tell_error(self, conn: Conn | None, error: BaseException) -> None:
-        if self._hooks.on_error is not None:
-            self._call("on_error", self._hooks.on_error, conn, error)
+        return self._report.judge(conn, error, ending=self._ending)
 
     def _end(self, conn: Conn, error: BaseException | None) -> None:
         conn.close()
-        if self._hooks.on_close is not None:
-            self._call("on_close", self._hooks.on_close, conn, error)
+        self._report.tell_close(conn, error)
         self._connections.pop(conn, None)
         self._spared.discard(conn)
         self.acceptor.made_room()
         self._note_end()
-
-    def _call(self, name: str, function: Callable[..., object], *arguments: object) -> None:
-        try:
-            function(*arguments)
-        except BaseException:
-            logger.exception("%s failed", name)
 
     def _note_end(self) -> None:
         if self._ending and len(self._connections) <= len(self._spared):

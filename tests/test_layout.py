@@ -22,7 +22,7 @@ BASE = {"_errors", "_options"}
 CONN = BASE | {"_core", "_address", "_dial", "_tls"}
 LEASE = CONN | {"_conn", "_stats", "_lease", "_pooloptions"}
 POOL = LEASE | {"_attempt", "_connector", "_watchlist", "_lending", "_threads", "_reaper"}
-SERVER = CONN | {"_conn", "_limits", "_listen", "_listener", "_stats", "_workers"}
+SERVER = CONN | {"_conn", "_limits", "_listen", "_listener", "_report", "_stats", "_workers"}
 MAY_IMPORT = {
     "_stats": set[str](),
     "_errors": {"_stats"},
@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "_listener": CONN,
     "_limits": BASE | {"_core"},
     "_listen": CONN | {"_limits", "_listener"},
+    "_report": BASE | {"_conn", "_limits", "_stats"},
     "_workers": {"_core", "_threads", "_greenlets"},
     "_acceptor": CONN | {"_listener"},
     "_service": SERVER | {"_acceptor"},
@@ -65,7 +66,7 @@ AIO = {
     "_loops": set[str](),
     "_pool": POOL,
     "_shared": POOL | {"_shared"},
-    "_server": CONN | {"_conn", "_limits", "_listen", "_listener"},
+    "_server": CONN | {"_conn", "_limits", "_listen", "_listener", "_report", "_stats"},
     "_funcs": CONN | {"_conn"},
 }
 # What a user's extras may bring in; everything else is gtcp or the standard library.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import socket
 import time
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, of_socket
-from gtcp._errors import EOF, ClosedError, Error
+from gtcp._errors import Error
 from gtcp._limits import Limits, Patience
 from gtcp._listen import Listening, Names
 from gtcp._listener import CAPACITY, FATAL, Listener, longer
+from gtcp._report import Report
+from gtcp._stats import ServerStats
 from gtcp.aio import _dial
 from gtcp.aio._conn import Conn
 
@@ -35,9 +38,10 @@ _AT_ONCE = 64
 class Server(Listening[Handler]):
     """A TCP server: `async def handler(conn)` runs in a task of its own for each connection.
 
-    Arguments and limits as those of `gtcp.Server`. The connection is closed when the handler returns, unless it was
-    detached. An exception of the handler is logged and ends only its connection; the end of a connection that leaves
-    the handler as `EOF` is the normal end.
+    Arguments, limits and callbacks as those of `gtcp.Server`; the callbacks are plain functions, called in the loop.
+
+    The connection is closed when the handler returns, unless it was detached. An exception of the handler is logged and
+    ends only its connection; the end of a connection that leaves the handler as `EOF` is the normal end.
 
     A server belongs to the loop that started it. In `async with`, it starts, and closes at the end.
     """
@@ -57,9 +61,15 @@ class Server(Listening[Handler]):
         idle_timeout: float | None = None,
         send_timeout: float | None = None,
         backlog: int = 1024,
+        on_connect: Callable[[Conn], object] | None = None,
+        on_close: Callable[[Conn, BaseException | None], object] | None = None,
+        on_error: Callable[[Conn | None, BaseException], object] | None = None,
     ) -> None:
         limits = Limits(max_connections, handshake_timeout, first_byte_timeout, idle_timeout, send_timeout, backlog)
         super().__init__(address, handler, tls, limits, sock, reuse_port)
+        if any(map(inspect.iscoroutinefunction, (on_connect, on_close, on_error))):
+            raise TypeError("on_connect, on_close and on_error must be plain functions: nobody would await them")
+        self._report = Report(on_connect, on_close, on_error)
         self.name = name
         self._acceptor: _Acceptor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,7 +95,7 @@ class Server(Listening[Handler]):
             address = of_socket(name)
             self._check_idle()
         self._stopped = asyncio.Event()
-        self._acceptor = _Acceptor(self._listen(address), self._serve, self._has_room)
+        self._acceptor = _Acceptor(self._listen(address), self._serve, self._has_room, self._report)
         self._listened = self._acceptor.listener.address
         if self._patience.interval is not None:
             self._acceptor.repeat(self._patience.interval, self._look)
@@ -137,6 +147,7 @@ class Server(Listening[Handler]):
             conn._drain()
         await self._ends(deadline)
         cut = len(self._others())
+        self._report.tally.add("cut", cut)
         await self.close()
         return cut
 
@@ -168,10 +179,16 @@ class Server(Listening[Handler]):
     def _look(self) -> None:
         """Ends the connections that kept their handlers waiting for too long."""
         for conn, limit in self._patience.overdue(self._connections.items(), time.monotonic()):
-            conn._cut(f"{limit} of {getattr(self._limits, limit):g} s")
+            if conn._cut(f"{limit} of {getattr(self._limits, limit):g} s"):
+                self._report.tally.add(limit)
+
+    def stats(self) -> ServerStats:
+        """The numbers of the server."""
+        return self._report.stats(len(self._connections))
 
     def _serve(self, sock: socket.socket) -> None:
         """Takes a new connection on, in a callback of the loop."""
+        self._report.tally.add("accepted")
         try:
             conn = Conn.from_socket(sock)
         except OSError:
@@ -185,30 +202,31 @@ class Server(Listening[Handler]):
     async def _handle(self, conn: Conn) -> None:
         handler = self._handler
         assert handler is not None
+        error: BaseException | None = None
         try:
-            if self._tls is None or await self._agree_on_tls(conn, self._tls):
+            if not self._report.refuses(conn) and (self._tls is None or await self._agree_on_tls(conn, self._tls)):
                 self._connections[conn] = time.monotonic()
                 await handler(conn)
-        except EOF as end:
-            if end.partial or end.expected is not None:
-                logger.exception("the peer of %r closed in the middle", conn)
-        except ClosedError:
-            if self._acceptor is not None and conn._reason is None:
-                logger.exception("the handler of %r failed", conn)
-        except Exception:
-            logger.exception("the handler of %r failed", conn)
+        except Exception as raised:  # noqa: BLE001 (nothing a handler raises ends the server)
+            error = self._report.judge(conn, raised, ending=self._acceptor is None)
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
             self._connections.pop(conn, None)
             if self._acceptor is not None:
                 self._acceptor.made_room()
-            await conn.close()
+            try:
+                await conn.close()
+            finally:
+                self._report.tell_close(conn, error)
 
     async def _agree_on_tls(self, conn: Conn, context: ssl.SSLContext) -> bool:
         """The handshake, in the handler's task: nobody else waits for it."""
         try:
             await conn._tls_server(context, _core.to_deadline(self._limits.handshake_timeout))
         except (Error, OSError) as error:
-            logger.warning("TLS handshake of %r failed: %s", conn, error)
+            self._report.no_handshake(conn, error, ending=self._acceptor is None)
             return False
         return True
 
@@ -226,12 +244,17 @@ class _Acceptor:
     """The listening socket in its loop."""
 
     def __init__(
-        self, listener: Listener, serve: Callable[[socket.socket], None], has_room: Callable[[], bool]
+        self,
+        listener: Listener,
+        serve: Callable[[socket.socket], None],
+        has_room: Callable[[], bool],
+        report: Report[Conn],
     ) -> None:
         self.listener = listener
         self._listener = listener.socket
         self._serve = serve
         self._has_room = has_room
+        self._report = report
         self._full = False
         self._timer: asyncio.TimerHandle | None = None
         self._back_off = 0.0
@@ -283,10 +306,12 @@ class _Acceptor:
         """Whether to go on accepting at once: most errors belong to the connection that was not accepted."""
         if error.errno in FATAL:
             logger.error("listening on %s ended: %s", self.listener.address, error)
+            self._report.tell_error(None, error)
             self._loop.remove_reader(self._listener)
         elif error.errno in CAPACITY:
             if self._back_off == 0.0:
                 logger.error("cannot accept connections on %s for now: %s", self.listener.address, error)
+                self._report.tell_error(None, error)
             self._back_off = longer(self._back_off)
             self._loop.remove_reader(self._listener)
             self._pause = self._loop.call_later(self._back_off, self._resume)
