@@ -10,6 +10,7 @@ from gtcp import _core
 from gtcp._address import Address
 from gtcp._attempt import Attempt
 from gtcp._conn import Conn, tls_context
+from gtcp._errors import PoolTimeout, Timeout
 
 
 class Connector:
@@ -28,8 +29,17 @@ class Connector:
     def attempt(self) -> Attempt:
         return Attempt(self.addr, self._socket_options)
 
-    def open(self, attempt: Attempt, until: float | None, wanted: Callable[[], bool]) -> Conn | None:
-        """A connection that is ready for use; None when it is not wanted any more or time is up before it connects."""
+    def open(
+        self,
+        attempt: Attempt,
+        until: float | None,
+        wanted: Callable[[], bool],
+        too_slow: Callable[[str], PoolTimeout],
+    ) -> Conn | None:
+        """A connection that is ready for use; None when it is not wanted any more or time is up before it connects.
+
+        Raises what `too_slow` makes of the words for a TLS handshake that does not end in time.
+        """
         if self._dial is not None:
             conn = self._dialled_by_user(self._dial, until)
         else:
@@ -41,7 +51,10 @@ class Connector:
             if self._context is not None:
                 from gtcp import _tls
 
-                _tls.connect(conn, self._context, self._server_hostname or self.addr.host, until)
+                try:
+                    _tls.connect(conn, self._context, self._server_hostname or self.addr.host, until)
+                except Timeout as error:
+                    raise too_slow(f"agreeing on TLS with {self.addr}") from error
             if self._on_connect is not None:
                 conn.set_deadline(until)
                 self._on_connect(conn)

@@ -115,6 +115,8 @@ class Lending(_core.BasePool):
             return None
         if isinstance(error, Timeout) and lasted < min(_TELLING, self._options["connect_timeout"] or _TELLING):
             return None
+        if isinstance(error, PoolTimeout):  # it tells the numbers of its moment, and the trouble before this one
+            return str(error.__cause__ or "timed out")
         try:
             return f"{type(error).__name__}: {error}"
         except Exception:  # noqa: BLE001 (the words of a user's exception)

@@ -233,7 +233,7 @@ class Pool(_core.BlockingPool, Lending):
         return conn
 
     def _connect(self, attempt: Attempt, until: float | None) -> Conn:
-        conn = self._connector.open(attempt, until, lambda: not self.closed)
+        conn = self._connector.open(attempt, until, lambda: not self.closed, self._too_slow)
         if conn is None:
             raise PoolClosed("the pool is closed") if self.closed else self._too_slow(attempt)
         return conn

@@ -221,7 +221,10 @@ class Pool(_core.AsyncPool, Lending):
         try:
             if self._context is not None:
                 host = self._options["server_hostname"] or self.addr.host or LOCALHOST
-                await conn._tls_client(self._context, host, until)
+                try:
+                    await conn._tls_client(self._context, host, until)
+                except Timeout as error:
+                    raise self._too_slow(f"agreeing on TLS with {self.addr}") from error
             if (on_connect := self._options["on_connect"]) is not None:
                 conn.set_deadline(until)
                 await _finished(on_connect(conn))

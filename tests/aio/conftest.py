@@ -1,12 +1,15 @@
 """Tests of the asyncio face run on every kind of loop, in debug mode; what the loop logs fails them."""
 
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 
+from net.ends import Host
 from support.loops import LOOPS, run
+from support.tls import Authority
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -20,3 +23,14 @@ def loop_kind(request: pytest.FixtureRequest) -> str:
 def run_on(loop_kind: str, leaves_no_trace: None) -> Run:
     """Run a coroutine to its end, as asyncio.run does."""
     return partial(run, loop_kind)
+
+
+@pytest.fixture
+def host(leaves_no_trace: None) -> Iterator[Host]:
+    with contextlib.closing(Host()) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    return Authority()

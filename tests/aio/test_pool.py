@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,12 +20,6 @@ from support.aio import begun, until
 from support.loops import LoopThread, new_loop
 from support.peers import closed_address, echo, frame, read_frame, reset, silent
 from support.timing import LONG, SHORT, takes
-
-
-@pytest.fixture
-def host(leaves_no_trace: None) -> Iterator[Host]:
-    with contextlib.closing(Host()) as host:
-        yield host
 
 
 @asynccontextmanager
@@ -438,6 +433,34 @@ def test_E21_a_forgotten_lease_warns_and_frees_its_place(run: Run, peer: Any) ->
                 await asyncio.to_thread(drop)  # finalizers run in any thread
             await (await asyncio.wait_for(waiting, LONG)).close()
             assert pool.stats().closed["leaked"] == 1
+
+    run(main())
+
+
+async def take_it(pool: gtcp.aio.Pool) -> gtcp.aio.PoolConn:
+    return await pool.acquire()
+
+
+@pytest.mark.parametrize("how", ["at once", "after a wait"])
+def test_E21_a_lease_that_is_held_too_long_is_reported_once(
+    run: Run, peer: Any, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    def reports() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if record.name == "gtcp"]
+
+    async def main() -> None:
+        address = peer(silent).address
+        async with pool_of(address, leak_threshold=SHORT / 2, max_size=1) as pool:
+            lease = await pool.acquire()
+            taking = await begun(take_it(pool)) if how == "after a wait" else None
+            await lease.close()  # this one is not held long
+            async with await (take_it(pool) if taking is None else taking):
+                await until(reports)
+                await asyncio.sleep(SHORT)  # no second report in this time
+        (record,) = reports()
+        assert record.levelno == logging.WARNING
+        assert f"a connection to {address} has been on loan for" in record.message
+        assert "in take_it\n    return await pool.acquire()\n" in record.message
 
     run(main())
 

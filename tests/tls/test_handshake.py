@@ -144,8 +144,16 @@ def test_G3_a_server_that_never_answers(peer: MakePeer, authority: Authority) ->
     address = peer(silent).address
     with takes(2 * SHORT), pytest.raises(gtcp.Timeout):
         gtcp.Conn(address, 2 * SHORT, tls=authority.client())
-    with takes(2 * SHORT), pytest.raises(gtcp.Timeout), gtcp.Pool(address, tls=authority.client()) as pool:
+    with takes(2 * SHORT), pytest.raises(gtcp.PoolTimeout), gtcp.Pool(address, tls=authority.client()) as pool:
         pool.acquire(2 * SHORT)
+
+
+def test_G3_a_pool_tells_the_trouble_of_the_last_dial_only(peer: MakePeer, authority: Authority) -> None:
+    with gtcp.Pool(peer(silent).address, tls=authority.client(), connect_timeout=SHORT / 2) as pool:
+        for _ in range(4):
+            with pytest.raises(gtcp.PoolTimeout, match="agreeing on TLS") as caught:
+                pool.acquire(LONG)
+            assert str(caught.value).count("timed out while") == 1
 
 
 def test_D1_G3_a_handshake_that_drips_does_not_extend_the_timeout(peer: MakePeer, authority: Authority) -> None:
