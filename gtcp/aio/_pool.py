@@ -307,6 +307,12 @@ class Pool(_core.AsyncPool, Lending):
         self._filling.add(claim)
         dial.add_done_callback(lambda _: self._filled(claim))
 
+    def _forked(self) -> None:
+        """In a child: the tasks are the parent's, and would never end."""
+        super()._forked()
+        self._dials = set()
+        self._hooks = set()
+
     def _bound(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop of the first lease is known."""
         home_of(loop).pools.add(self)
