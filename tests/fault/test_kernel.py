@@ -5,16 +5,21 @@ Everything that gtcp does in the child passes the shim of chaos.c; the other end
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import gtcp
+import gtcp.aio
 from support import child, shim
 from support.crew import Worker, asleep, together
+from support.loops import LOOPS, Facade, LoopThread
 from support.peers import Peer, Script, echo, frame, read, read_frame, silent
 from support.timing import LONG, SHORT, quick, takes
 
@@ -32,10 +37,21 @@ def pattern(size: int, first: int = 0) -> bytes:
     return bytes((first + i * 7 + (i >> 8)) & 0xFF for i in range(size))
 
 
-def everything(address: str) -> None:
+@contextlib.contextmanager
+def connected(face: str, address: str) -> Iterator[Any]:
+    """A connection that blocks, or one of a loop of this kind."""
+    with contextlib.ExitStack() as stack:
+        if face == "blocking":
+            yield stack.enter_context(gtcp.Conn(address, LONG))
+        else:
+            thread = stack.enter_context(LoopThread(face))
+            yield stack.enter_context(Facade.of(thread, thread.call(gtcp.aio.Conn, address, LONG)))
+
+
+def everything(face: str, address: str) -> None:
     """Each way to send and to receive, with an echo."""
     wide = gtcp.PkgOption(4)
-    with gtcp.Conn(address, LONG) as conn:
+    with connected(face, address) as conn:
         for size in (0, 1, 2, 300, 1100, 20_000):
             data = pattern(size, size & 0xFF)
             assert conn.send_recv_pkg(data, timeout=LONG) == data
@@ -62,9 +78,12 @@ def everything(address: str) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", STORMS)
-def test_C1_B1_C5_a_client(kind: str, seed: int) -> None:
+@pytest.mark.parametrize("face", ["blocking", *LOOPS])
+def test_C1_B1_C5_a_client(face: str, kind: str, seed: int) -> None:
     with Peer(echo) as peer:
-        child.run(everything, peer.address, environment=shim.environment((seed, *STORMS[kind])))
+        # The loops' own calls are left in peace.
+        behind_the_shim = shim.environment((seed, *STORMS[kind]), only="gtcp/_core")
+        child.run(everything, face, peer.address, environment=behind_the_shim)
 
 
 def through_a_pool(address: str) -> None:

@@ -35,6 +35,7 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
     else:
         loop = asyncio.new_event_loop()
     loop.set_debug(True)
+    loop.slow_callback_duration = LONG  # what a busy machine makes slow is not to be complained of
     return loop
 
 
