@@ -7,6 +7,7 @@ steps of Python code only.
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,13 +31,16 @@ class Interruption:
 
 @contextmanager
 def at_collection(number: int, action: Callable[[], object]) -> Iterator[Interruption]:
-    """Collects at every allocation in the block, and does `action` in one of these collections."""
+    """Collects at every allocation in the block, and does `action` in one of this thread's collections."""
     count = 0
+    thread = threading.get_ident()
 
     def collected(phase: str, info: dict[str, int]) -> None:
         nonlocal count
-        count += phase == "stop"
-        if phase == "stop" and count == number:
+        if phase != "stop" or threading.get_ident() != thread:
+            return
+        count += 1
+        if count == number:
             action()
             interruption.seconds = time.monotonic() - interruption.start
 
