@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from gtcp import _core
 from gtcp._address import Address
-from gtcp._dial import Dialer, Lookup, SocketOption, Target, earlier, numeric
+from gtcp._dial import Dialer, SocketOption, earlier
+from gtcp._resolve import Lookup, Target, lookups, numeric
 
 # Between two looks at whether the result is still wanted.
 _SLICE = 0.1
@@ -91,7 +92,7 @@ class Attempt:
             targets = numeric(self.address)
             if targets is not None:
                 return targets
-            self._lookup = Lookup(self.address.host, self.address.port)
+            self._lookup = lookups.join(self.address.host, self.address.port)
         return self._lookup.result() if self._lookup.done.wait(until) else None
 
     def close(self) -> None:

@@ -8,7 +8,8 @@ import warnings
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, of_socket, parse
-from gtcp._dial import LOCALHOST, connect, tune
+from gtcp._dial import connect, tune
+from gtcp._resolve import LOCALHOST
 
 TYPE_CHECKING = False  # see _address
 if TYPE_CHECKING:

@@ -6,25 +6,19 @@ import errno
 import os
 import socket
 import sys
-import threading
 from collections.abc import Iterable
 
 from gtcp import _core
-from gtcp._address import Address, AddressLike, parse, unix_name
-from gtcp._errors import BY_ERRNO, Error, RefusedError, ResolveError, SocketError, Timeout
+from gtcp._address import Address, AddressLike, parse
+from gtcp._errors import BY_ERRNO, Error, RefusedError, SocketError, Timeout
+from gtcp._resolve import Target, resolve
 
 # RFC 8305: how long one address may stay silent before the next is tried beside it.
 ATTEMPT_DELAY = 0.25
 # Go's default: a silent peer is noticed although nobody sends.
 KEEPALIVE = 15
-# What an address without a host means to those who dial.
-LOCALHOST = "127.0.0.1"
-
 # How often a Unix listener whose queue is full is asked again: the kernel does not tell when there is room.
 FULL_DELAY = 0.005
-
-Target = tuple[int, int, int, tuple[object, ...] | str]
-"""What one attempt needs: family, type, protocol, address."""
 
 SocketOption = tuple[int, int, int | bytes]
 """What setsockopt takes: level, option, value."""
@@ -177,73 +171,3 @@ def tune(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE)
     if hasattr(socket, "TCP_KEEPINTVL"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE)
-
-
-# -- names
-
-
-def resolve(address: Address, deadline: float | None) -> list[Target]:
-    """The targets of an address, IPv6 and IPv4 taking turns. A name is looked up without holding up the deadline."""
-    targets = numeric(address)
-    if targets is not None:
-        return targets
-    lookup = Lookup(address.host, address.port)
-    if not lookup.done.wait(deadline):
-        raise Timeout(f"timed out while resolving {address.host!r}")
-    return lookup.result()
-
-
-def numeric(address: Address) -> list[Target] | None:
-    """The targets of an address that is written in numbers, or a path; None for a name."""
-    if address.path is not None:
-        return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, unix_name(address.path))]
-    try:
-        return _lookup(address.host or LOCALHOST, address.port, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
-    except socket.gaierror:
-        return None
-
-
-class Lookup:
-    """One getaddrinfo in a thread of its own: the C library offers no way to end it early."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host = host
-        self.port = port
-        self.done = _core.Signal()
-        self.targets: list[Target] = []
-        self.error: Exception | None = None
-        threading.Thread(target=self._run, name="gtcp-resolver", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self.targets = interleave(_lookup(self.host, self.port, 0))
-        except Exception as error:  # noqa: BLE001 (`result` raises it)
-            self.error = error
-        finally:
-            self.done.set()
-
-    def result(self) -> list[Target]:
-        if isinstance(self.error, socket.gaierror):
-            raise ResolveError(self.error.errno, f"{self.error.strerror}: {self.host!r}") from None
-        if self.error is not None:
-            raise self.error
-        return self.targets
-
-
-def _lookup(host: str, port: int, flags: int) -> list[Target]:
-    # As bytes: a str would go through the idna codec, whose first use imports, and a fork meanwhile would leave
-    # the child with an import lock that nobody gives back.
-    found = socket.getaddrinfo(host.encode("ascii"), port, 0, socket.SOCK_STREAM, 0, flags)
-    return [(family, kind, protocol, name) for family, kind, protocol, _, name in found]
-
-
-def interleave(targets: list[Target]) -> list[Target]:
-    """The families take turns, beginning with the one the system prefers (RFC 8305, section 4)."""
-    if not targets:
-        return []
-    first = [t for t in targets if t[0] == targets[0][0]]
-    others = [t for t in targets if t[0] != targets[0][0]]
-    mixed: list[Target] = []
-    for i in range(max(len(first), len(others))):
-        mixed += first[i : i + 1] + others[i : i + 1]
-    return mixed

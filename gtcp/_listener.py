@@ -9,8 +9,9 @@ import socket
 import stat
 
 from gtcp._address import Address, of_socket, unix_name
-from gtcp._dial import resolve, tune
+from gtcp._dial import tune
 from gtcp._errors import BY_ERRNO, SocketError
+from gtcp._resolve import resolve
 
 # Errors of accept(2) that end the listening; all others belong to the connection that was not accepted,
 # or pass when descriptors or memory become free.

@@ -19,7 +19,7 @@ if not PACKAGE.is_dir():
     pytest.skip("the suite runs against an installed wheel, without the source tree", allow_module_level=True)
 
 BASE = {"_errors", "_options"}
-CONN = BASE | {"_core", "_address", "_dial", "_tls"}
+CONN = BASE | {"_core", "_address", "_resolve", "_dial", "_tls"}
 LEASE = CONN | {"_conn", "_stats", "_lease", "_pooloptions"}
 POOL = LEASE | {"_attempt", "_connector", "_watchlist", "_lending", "_threads", "_reaper"}
 SERVER = CONN | {"_conn", "_limits", "_listen", "_listener", "_report", "_stats", "_workers"}
@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "_options": {"_errors"},
     "_core": {"_errors"},
     "_address": BASE | {"_core"},
-    "_dial": BASE | {"_core", "_address"},
+    "_resolve": BASE | {"_core", "_address"},
+    "_dial": BASE | {"_core", "_address", "_resolve"},
     "_tls": BASE | {"_core", "_address"},
     "_greenlets": BASE | {"_core"},
     "_waiting": {"_core"},

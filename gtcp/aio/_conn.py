@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
 from gtcp._conn import Handle, tls_context
-from gtcp._dial import LOCALHOST
 from gtcp._errors import ConcurrencyError
 from gtcp._options import PkgOption, Retry
+from gtcp._resolve import LOCALHOST
 from gtcp.aio import _dial
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
-from gtcp._dial import LOCALHOST, Dialer, SocketOption, Target, earlier, interleave, numeric
+from gtcp._dial import Dialer, SocketOption, earlier
 from gtcp._errors import ResolveError, Timeout
+from gtcp._resolve import LOCALHOST, Target, interleave, numeric
 
 
 async def dial(addr: AddressLike | Address, timeout: float | None = 30.0) -> socket.socket:

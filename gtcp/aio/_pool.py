@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from gtcp import _core
 from gtcp._address import Address, AddressLike
 from gtcp._conn import tls_context
-from gtcp._dial import LOCALHOST, SocketOption, earlier
+from gtcp._dial import SocketOption, earlier
 from gtcp._errors import ClosedError, PoolClosed, Timeout
 from gtcp._lending import Lending
 from gtcp._options import check_count
+from gtcp._resolve import LOCALHOST
 from gtcp.aio import _dial
 from gtcp.aio._conn import Conn
 from gtcp.aio._lease import PoolConn, lease_of
