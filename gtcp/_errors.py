@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 class Error(Exception):
     """The root of everything gtcp raises.
 
-    `sent` is the number of payload bytes the kernel took before a send failed, headers not counted;
-    None where nothing was being sent. `replies` holds the replies that a failed `send_recv_pkgs` did get.
+    `sent` is the number of payload bytes the kernel took before a send failed, headers not counted; with TLS those
+    that are in records, which leave before the next send does. None where nothing was being sent. `replies` holds
+    the replies that a failed `send_recv_pkgs` did get.
     """
 
     sent: int | None = None

@@ -21,7 +21,8 @@ cdef class BlockingConn(BaseConn):
         `retry`: a Retry for errors of the kernel that pass, such as full network queues; it goes on at the first
         unsent byte. `timeout`: seconds for the whole call, None for no limit but `set_deadline`'s.
 
-        Raises Timeout, ResetError, PipeError, ClosedError ...; their `sent` is the number of bytes the kernel took.
+        Raises Timeout, ResetError, PipeError, ClosedError ...; their `sent` is the number of bytes the kernel took, or
+        with TLS of those in records, which leave before the next send does.
         After a failure in the middle the caller decides how to go on. Senders in several threads queue up.
         """
         cdef Out out
