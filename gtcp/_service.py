@@ -143,7 +143,7 @@ class Service:
             return
         self._connections[conn] = None
         try:
-            self._crew.run(partial(self._attend, conn))
+            self._crew.run(self._attend, conn)
         except RuntimeError as error:
             logger.error("no thread for the connection from %s: %s", conn.remote_addr(), error)
             self._report.tell_error(conn, error)

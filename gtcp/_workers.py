@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, Protocol
 
 from gtcp import _core
+from gtcp._conn import Conn
 from gtcp._greenlets import log_failure
 from gtcp._threads import Workers
 
@@ -26,8 +28,8 @@ class Crew(Protocol):
     def host(self, accept: Job, part: Job) -> None:
         """Runs `accept`, in the acceptor's thread. `part` waits until the handlers have ended, but not for long."""
 
-    def run(self, job: Job) -> None:
-        """Runs the job beside the others. RuntimeError when the system has no means for that."""
+    def run(self, job: Callable[[Conn], None], conn: Conn) -> None:
+        """Runs `job(conn)` beside the others. RuntimeError when the system has no means for that."""
 
     def close(self) -> None:
         """Nothing more will come. From any thread, and from a signal handler."""
@@ -50,11 +52,13 @@ class Threads:
     def __init__(self, stack_size: int | None) -> None:
         self._stack_size = stack_size
         self._workers = Workers("gtcp-handler", _LINGER, self._start)
-        self.run = self._workers.submit
         self.close = self._workers.close
 
     def host(self, accept: Job, part: Job) -> None:  # noqa: ARG002 (threads end by themselves)
         accept()
+
+    def run(self, job: Callable[[Conn], None], conn: Conn) -> None:
+        self._workers.submit(partial(job, conn))
 
     def _start(self, work: Job, name: str) -> None:
         thread = threading.Thread(target=work, name=name, daemon=True)
@@ -88,9 +92,9 @@ class Greenlets:
         finally:
             self._hub = None
 
-    def run(self, job: Job) -> None:
+    def run(self, job: Callable[[Conn], None], conn: Conn) -> None:
         assert self._hub is not None
-        self._hub.spawn(job)
+        self._hub.spawn(job, conn)
 
     def close(self) -> None:
         pass  # `part` ends the hub

@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "_limits": BASE | {"_core"},
     "_listen": CONN | {"_limits", "_listener"},
     "_report": BASE | {"_conn", "_limits", "_stats"},
-    "_workers": {"_core", "_threads", "_greenlets"},
+    "_workers": {"_core", "_conn", "_threads", "_greenlets"},
     "_acceptor": CONN | {"_listener"},
     "_service": SERVER | {"_acceptor"},
     "_server": SERVER | {"_service"},

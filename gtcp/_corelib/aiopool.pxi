@@ -87,7 +87,7 @@ cdef class AsyncPool(BasePool):
         cdef int64_t now = posix.now()
         cdef int64_t moment = NEVER
         cdef Claim claim = self.waiting.first
-        cdef Parker parker = self.drained.waiting.first
+        cdef Parker parker = self.drained.queue().first
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -179,11 +179,11 @@ cdef class AsyncPool(BasePool):
             parker = parker_in_loop(self.loop, self.thread)
             if self.drained.is_set:     # by a finalizer
                 break
-            self.drained.waiting.push(parker)
+            self.drained.queue().push(parker)
             try:
                 await self.rest(parker, until)
             finally:
-                self.drained.waiting.remove(parker)
+                self.drained.queue().remove(parker)
         return 0 if self.drained.is_set else self.close_lent()
 
     # -- lending

@@ -321,16 +321,13 @@ cdef class Turn:
 cdef class Signal:
     """Tells any number of waiting callers, now and later, that something has happened."""
     cdef readonly bint is_set
-    cdef ParkerQueue waiting
-
-    def __cinit__(self):
-        self.waiting = ParkerQueue()
+    cdef ParkerQueue waiting        # None until somebody had to wait
 
     def set(self):
         """It has happened."""
         cdef Parker parker
         self.is_set = True
-        while True:
+        while self.waiting is not None:
             parker = self.waiting.pop()
             if parker is None:
                 return
@@ -340,15 +337,26 @@ cdef class Signal:
         """Waits until it has happened (True) or until `deadline`, `time.monotonic()` seconds (False)."""
         cdef int64_t until = moment_of(deadline)
         cdef Parker parker
+        cdef ParkerQueue queue
         if not self.is_set:
             parker = new_parker()
+            queue = self.queue()
         if not self.is_set:             # the allocation can run finalizers, which may have set it
-            self.waiting.push(parker)
+            queue.push(parker)
             try:
                 parker.park(until)
             finally:
-                self.waiting.remove(parker)
+                queue.remove(parker)
         return self.is_set
+
+    cdef ParkerQueue queue(self):
+        """Those who wait."""
+        cdef ParkerQueue queue
+        if self.waiting is None:
+            queue = ParkerQueue()
+            if self.waiting is None:    # the allocation can run others
+                self.waiting = queue
+        return self.waiting
 
 
 cdef bint pause_within(int64_t duration, int64_t deadline) except -1:
