@@ -379,3 +379,23 @@ def drip(far: socket.socket, wire: bytes) -> None:
         n = rng.choice([1, 2, 10, 1000, 20_000])
         far.sendall(wire[at : at + n])
         at += n
+
+
+@pytest.mark.parametrize("name", RECEIVES)
+def test_what_came_just_before_the_cancellation_stays_with_the_connection(run: Run, name: str) -> None:
+    receive, wire, value = RECEIVES[name]
+
+    async def main() -> None:
+        async with linked() as (conn, far):
+            came = asyncio.Event()
+            call = receive(conn)
+            # As a task drives it that is cancelled between its waking and its next step.
+            call.send(None).add_done_callback(lambda _: came.set())
+            far.sendall(wire)
+            await came.wait()
+            with pytest.raises(asyncio.CancelledError):
+                call.throw(asyncio.CancelledError())
+            assert await receive(conn) == value
+            assert conn.buffered == 0
+
+    run(main())

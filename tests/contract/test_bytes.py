@@ -91,6 +91,15 @@ def test_recv_all_ends_after_the_gap(make_conn: Maker) -> None:
     assert conn.send_recv(b"?", timeout=LONG) == b"again"
 
 
+def test_recv_all_goes_on_from_what_is_there_until_the_gap(make_conn: Maker) -> None:
+    conn, far = make_conn()
+    conn.set_buffer_wait_recv(SHORT)
+    far.sendall(b"line\nbegin")
+    assert conn.recv_line(timeout=LONG) == b"line"
+    far.sendall(b"ning")
+    assert conn.recv(timeout=LONG) == b"beginning"
+
+
 @pytest.mark.parametrize("n", [0, 3])
 def test_recv_into(make_conn: Maker, n: int) -> None:
     conn, far = make_conn()

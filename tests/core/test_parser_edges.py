@@ -40,3 +40,22 @@ def test_B20_what_is_no_buffer_is_not_fed(wrong: object) -> None:
     with pytest.raises(TypeError):
         parser.feed(wrong)  # type: ignore[arg-type]
     assert parser.buffered == 0
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 5, 100, 39_999])
+@pytest.mark.parametrize("second", [0, 5, 16_380, 16_381, 39_999, 40_000, 40_001, 200_000])
+def test_B3_a_package_after_a_large_one_is_received_into_two_places(second: int, cut: int) -> None:
+    """It is expected to be as large, before its header is known."""
+    parser = Parser()
+    large = frame(b"1" * 40_000, 4)
+    parser.feed(large[:10])
+    assert parser.take_pkg(4, 1 << 20) is None
+    parser.feed(large[10:])
+    assert parser.take_pkg(4, 1 << 20) == large[4:]
+    following = frame(b"2" * second, 4) + frame(b"tail", 4)
+    units: list[bytes] = []
+    for piece in (following[:cut], following[cut:]):
+        parser.feed(piece)
+        parser.take_pkgs(4, 1 << 20, units, -1)
+    assert units == [b"2" * second, b"tail"]
+    assert parser.buffered == 0

@@ -265,3 +265,24 @@ def storm() -> None:
 def test_E6_a_storm_of_alarms_mixes_nothing_up() -> None:
     # A lease that is dropped between acquire and `with` warns, rightly.
     child.run(storm, options=["-W", "error", "-W", "ignore::ResourceWarning"])
+
+
+def before_a_package_after_a_large_one() -> None:
+    """It is expected to be as large and its result has been begun: that binds nobody to anything."""
+    signal.signal(signal.SIGUSR1, raise_alarm)
+    large = bytes(50_000)
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+
+        def receive() -> bytes:
+            return conn.recv_pkg(WIDE, timeout=LONG)
+
+        for unit in (large, b"small", b"line"):
+            theirs.sendall(frame(large, 4))
+            assert receive() == large
+            assert isinstance(interrupt(receive, signal.SIGUSR1), Alarm)
+            theirs.sendall(b"line\n" if unit == b"line" else frame(unit, 4))
+            assert (conn.recv_line(timeout=LONG) if unit == b"line" else receive()) == unit
+
+
+def test_H4_a_receive_that_is_interrupted_before_a_package_after_a_large_one() -> None:
+    child.run(before_a_package_after_a_large_one)
