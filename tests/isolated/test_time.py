@@ -51,8 +51,10 @@ def waits_in_a_storm() -> None:
     with (
         socket_pair() as (ours, _),
         gtcp.Conn.from_socket(ours) as conn,
-        socket_pair() as (other, _),
-        gtcp.Conn.from_socket(other) as full,
+        socket_pair() as (second, _),
+        gtcp.Conn.from_socket(second) as pipe,  # an exchange that has failed lets no other one follow
+        socket_pair() as (third, _),
+        gtcp.Conn.from_socket(third) as full,
         Peer(silent) as peer,
         gtcp.Pool(peer.address, max_size=1) as pool,
         pool.acquire(),
@@ -63,7 +65,7 @@ def waits_in_a_storm() -> None:
             "recv_line": lambda t: conn.recv_line(timeout=t),
             "recv_into": lambda t: conn.recv_into(bytearray(1), timeout=t),
             "exchange": lambda t: conn.send_recv_pkg(b"x", timeout=t),
-            "pipeline": lambda t: conn.send_recv_pkgs([b"x"], timeout=t),
+            "pipeline": lambda t: pipe.send_recv_pkgs([b"x"], timeout=t),
             "send": lambda t: full.send(HUGE, timeout=t),
             "acquire": pool.acquire,
             "dial": lambda t: gtcp.Conn(deaf, t),
