@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import ssl
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
@@ -109,10 +111,12 @@ def _no_password() -> bytes:
 
 # -- handshakes
 
-# The last session with each peer, to be resumed: the fewest bytes and cycles that a new connection can cost. A session
+# How to resume the last session with each peer: the fewest bytes and cycles that a new connection can cost. A session
 # keeps its context alive, so they are few, and stored here: on the context they would be a cycle.
-_sessions: dict[tuple[object, ...], _core.Tls] = {}
-_MAX_SESSIONS = 32
+_tickets: dict[tuple[object, ...], Ticket] = {}
+_MAX_TICKETS = 32
+# Seconds until the session of a peer that did not resume one is read again.
+_MIN_PAUSE, _MAX_PAUSE = 0.125, 60.0
 
 
 Session = tuple[ssl.SSLObject, tuple[Any, Any, Any, Any], ssl.MemoryBIO, ssl.MemoryBIO, Any]
@@ -136,10 +140,8 @@ def peer_of(conn: _core.BaseConn, context: ssl.SSLContext, host: str) -> tuple[o
 
 
 def client_session(peer: tuple[object, ...], context: ssl.SSLContext, host: str) -> Session:
-    last = _sessions.pop(peer, None)
-    # TLS 1.3 sends tickets after the handshake, so the session is asked for only now.
-    session = None if last is None else last.ask(_session_of)
-    return _new_session(context, server_hostname=host or None, session=session)
+    ticket = _tickets.get(peer)
+    return _new_session(context, server_hostname=host or None, session=None if ticket is None else ticket.session())
 
 
 def server_session(context: ssl.SSLContext) -> Session:
@@ -148,9 +150,11 @@ def server_session(context: ssl.SSLContext) -> Session:
 
 def remember(peer: tuple[object, ...], tls: _core.Tls) -> None:
     """For the next connection to this peer."""
-    _sessions[peer] = tls
-    while len(_sessions) > _MAX_SESSIONS:
-        _sessions.pop(next(iter(_sessions)), None)
+    ticket = _tickets.pop(peer, None) or Ticket()
+    ticket.note(tls)
+    _tickets[peer] = ticket
+    while len(_tickets) > _MAX_TICKETS:
+        _tickets.pop(next(iter(_tickets)), None)
 
 
 def _new_session(context: ssl.SSLContext, **how: Any) -> Session:
@@ -170,8 +174,44 @@ def _calls_of(session: ssl.SSLObject) -> tuple[Any, Any, Any, Any]:
     return session.read, session.write, session.do_handshake, session.unwrap
 
 
+class Ticket:
+    """What the next connection to a peer resumes.
+
+    OpenSSL's session is read as seldom as can be: in Python 3.10 to 3.12 each reading loses it, 7 KiB
+    (https://github.com/python/cpython/issues/116810).
+    """
+
+    __slots__ = ("_last", "_pause", "_read_at", "_session")
+
+    def __init__(self) -> None:
+        self._session: ssl.SSLSession | None = None
+        self._last: _core.Tls | None = None
+        self._read_at = -math.inf
+        self._pause = 0.0
+
+    def note(self, tls: _core.Tls) -> None:
+        """A connection to the peer was made: the session that it resumed goes on, or its own takes the place."""
+        if self._session is not None and tls.ask(_was_resumed):
+            self._pause = 0.0
+        else:
+            self._session, self._last = None, tls
+
+    def session(self) -> ssl.SSLSession | None:
+        """The session for the next connection. Only now, because TLS 1.3 sends tickets after the handshake."""
+        now = time.monotonic()
+        if self._last is not None and now >= self._read_at + self._pause:
+            # A peer that resumes nothing is believed: it is asked ever more seldom.
+            self._read_at, self._pause = now, min(_MAX_PAUSE, 2 * self._pause or _MIN_PAUSE)
+            self._session, self._last = self._last.ask(_session_of), None
+        return self._session
+
+
 def _session_of(session: ssl.SSLObject) -> ssl.SSLSession | None:
     return session.session
+
+
+def _was_resumed(session: ssl.SSLObject) -> bool:
+    return bool(session.session_reused)
 
 
 def info(session: ssl.SSLObject) -> TLSInfo:

@@ -1,6 +1,5 @@
 """Nothing is believed and nothing grows without end (B9, B13, B16, B19, B20)."""
 
-import ctypes
 import resource
 import socket
 import time
@@ -13,6 +12,7 @@ import pytest
 import gtcp
 from contract.makers import Maker
 from support.calls import Call
+from support.malloc import allocated, malloc_tells
 from support.peers import frame
 from support.timing import LONG, SHORT, takes
 
@@ -138,35 +138,7 @@ def test_B20_a_huge_length_is_only_a_wish(make_conn: Maker, n: int) -> None:
     assert conn.recv(5, timeout=LONG) == b"hello"
 
 
-class Mallinfo(ctypes.Structure):
-    """mallinfo2(3)."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
-    ]
-
-
-def allocated() -> int:
-    """Bytes that the process has from malloc. What is resident also depends on what malloc gives back to the system."""
-    mallinfo2 = ctypes.CDLL(None).mallinfo2
-    mallinfo2.restype = Mallinfo
-    now = mallinfo2()
-    return int(now.uordblks + now.hblkhd)
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc tells what was allocated")
+@malloc_tells
 @pytest.mark.plain
 def test_an_idle_connection_holds_no_large_buffer(make_conn: Maker) -> None:
     line = b"x" * (40 * MIB) + b"\n"

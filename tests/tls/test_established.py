@@ -13,6 +13,7 @@ import gtcp
 from net.ends import Serve
 from net.handlers import address_of, echo_packages
 from support.calls import Call
+from support.malloc import allocated, malloc_tells
 from support.peers import frame, read
 from support.timing import LONG, SHORT, eventually, quick
 from support.tls import Authority, Ends
@@ -122,6 +123,31 @@ def test_G11_a_closed_connection_leaves_no_memory(serve: Serve, authority: Autho
     dial(100)
     gc.collect()
     eventually(lambda: sys.getallocatedblocks() - before < 100)  # less than a block for each
+
+
+@malloc_tells
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("resumes", [True, False], ids=["resumes", "forgets"])
+def test_G11_nor_does_it_leave_any_of_openssl(
+    serve: Serve, authority: Authority, version: ssl.TLSVersion, resumes: bool
+) -> None:
+    theirs, ours = authority.server(), authority.client()
+    ours.maximum_version = version
+    if not resumes:
+        theirs.options |= ssl.OP_NO_TICKET
+        theirs.num_tickets = 0
+    server = serve(echo_packages, tls=theirs)
+
+    def dial(times: int) -> None:
+        for _ in range(times):
+            with gtcp.Conn(address_of(server), LONG, tls=ours) as conn:
+                assert conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
+        gc.collect()
+
+    dial(100)
+    before = allocated()
+    dial(300)
+    eventually(lambda: allocated() - before < 300 * 1024, what="less than a KiB for each dial")
 
 
 def test_E24_a_hundred_leases_make_one_connection(serve: Serve, authority: Authority) -> None:
