@@ -93,7 +93,7 @@ def parse(addr: AddressLike | Address, *, listening: bool = False) -> Address:
         raise TypeError(f"an address must be a str or a (host, port) tuple, not {type(addr).__name__}")
     if not (0 if listening else 1) <= port <= 65535:
         raise ValueError(f"the port must be from {0 if listening else 1} to 65535, got {port}")
-    return Address(_check_host(host), port)
+    return Address(check_host(host), port)
 
 
 def _split(text: str, addr: str) -> tuple[str, int]:
@@ -110,7 +110,8 @@ def _split(text: str, addr: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _check_host(host: str) -> str:
+def check_host(host: str) -> str:
+    """The host in ASCII, or ValueError for what can be no name and no IP address."""
     if len(host) > _MAX_HOST:
         raise ValueError(f"a host name has at most {_MAX_HOST} characters, got {len(host)}")
     if not _NOT_IN_HOST.isdisjoint(host):

@@ -7,7 +7,7 @@ import sys
 import warnings
 
 from gtcp import _core
-from gtcp._address import Address, AddressLike, of_socket, parse
+from gtcp._address import Address, AddressLike, check_host, of_socket, parse
 from gtcp._dial import connect, tune
 from gtcp._resolve import LOCALHOST
 
@@ -44,6 +44,10 @@ class Handle(_core.BaseConn):
         conn._take_socket(sock)
         return conn
 
+    def _name_for_tls(self, server_hostname: str | None) -> str:
+        """Whom the peer's certificate must name."""
+        return check_name(server_hostname) or self._dialled or self.remote_addr().host
+
     def tls_info(self) -> TLSInfo | None:
         """Version, cipher, ALPN protocol and the peer's certificate; None for plain TCP."""
         return self._ask_tls(_describe_tls)
@@ -77,10 +81,12 @@ class Handle(_core.BaseConn):
 
 
 class Conn(_core.BlockingConn, Handle):
-    """A TCP connection to `addr`: "host:port", "[ipv6]:port" or (host, port).
+    """A TCP connection to `addr`: "host:port", "[ipv6]:port", (host, port) or "unix:///path".
 
-    `timeout`: seconds for connecting: name, all addresses, TLS handshake; None for no limit. Raises Timeout,
-    RefusedError, ResolveError, ValueError for a bad address; nothing is left open then.
+    `timeout`: seconds for connecting: name, all addresses, TLS handshake; None for no limit. `tls`: an ssl.SSLContext,
+    or True for one that verifies chain and name, TLS 1.2 or later; `server_hostname`: the name that the certificate
+    must have, by default the host of `addr`. Raises Timeout, RefusedError, ResolveError, TLSError, CertificateError,
+    ValueError or TypeError for a bad argument; nothing is left open then.
 
     One thread may receive while others send; senders queue up, a second receiver gets ConcurrencyError. `close` may
     be called from any thread and wakes all who wait. In `with`, the connection closes at the end.
@@ -110,6 +116,7 @@ class Conn(_core.BlockingConn, Handle):
     ) -> None:
         """Dials, and agrees on TLS when there is a context."""
         self._take_socket(connect(address, deadline))
+        self._dialled = address.host
         if context is not None:
             from gtcp import _tls
 
@@ -127,12 +134,15 @@ class Conn(_core.BlockingConn, Handle):
         server_side: bool = False,
         timeout: float | None = 30.0,
     ) -> None:
-        """Goes on in TLS, as the client or with `server_side` as the server.
+        """Goes on in TLS, as the client or with `server_side` as the server. Gathered sends leave first, in plain.
 
-        `tls`: an SSLContext, or True for one that verifies chain and name. `timeout`: seconds for the handshake.
+        `tls`: an SSLContext, or for a client True for one that verifies chain and name. `server_hostname`: the name
+        that the certificate must have, by default the host that was dialled, else the peer's IP address. `timeout`:
+        seconds for the handshake.
 
-        Raises BrokenError when plain bytes have arrived already: they could be an attacker's. TLSError or Timeout when
-        the handshake fails; the connection can only be closed then.
+        Raises BrokenError when plain bytes have arrived already: they could be an attacker's; ConcurrencyError while
+        another call uses the connection, RuntimeError when it speaks TLS, TypeError or ValueError for bad arguments: it
+        is as before then. TLSError, CertificateError or Timeout when the handshake fails: it can only be closed then.
         """
         from gtcp import _tls
 
@@ -140,7 +150,7 @@ class Conn(_core.BlockingConn, Handle):
         if server_side:
             _tls.accept(self, _tls.server_context(tls), deadline)
         else:
-            _tls.connect(self, _tls.client_context(tls), server_hostname or self.remote_addr().host, deadline)
+            _tls.connect(self, _tls.client_context(tls), self._name_for_tls(server_hostname), deadline)
 
     # -- the forms of the original with a timeout in front
 
@@ -193,8 +203,18 @@ def names_of(sock: socket.socket) -> tuple[object, object]:
         return sock.getsockname(), None
 
 
+def check_name(server_hostname: str | None) -> str | None:
+    """The name, if it can be one: TypeError or ValueError before anybody is dialled."""
+    if server_hostname is None:
+        return None
+    if not isinstance(server_hostname, str):
+        raise TypeError(f"server_hostname must be a str, not {type(server_hostname).__name__}")
+    return check_host(server_hostname)
+
+
 def tls_context(tls: ssl.SSLContext | bool | None, server_hostname: str | None) -> ssl.SSLContext | None:
     """The context that `tls` asks for. The module is loaded when the first connection needs it."""
+    check_name(server_hostname)
     if tls is None or tls is False:
         if server_hostname is not None:
             raise ValueError(f"server_hostname is for TLS, got {server_hostname!r} without tls")

@@ -171,6 +171,9 @@ class Parser:
 class BaseConn:
     """What every Conn and PoolConn shares; calls `_dropped()` of its subclass when an open connection was forgotten."""
 
+    _dialled: str | None
+    """The host that was asked for; None when somebody else has dialled."""
+
     def __new__(cls, *args: object, **kwargs: object) -> Self: ...
     def set_deadline(self, when: float | None) -> None: ...
     def set_deadline_recv(self, when: float | None) -> None: ...

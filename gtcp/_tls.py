@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from gtcp import _core
@@ -93,6 +94,9 @@ def load_key_crt(
     read, TLSError when its content is wrong.
     """
     purpose = ssl.Purpose.CLIENT_AUTH if server_side else ssl.Purpose.SERVER_AUTH
+    for path in (crt_file, key_file, *([] if ca_file is None else [ca_file])):
+        with Path(path).open("rb"):  # OpenSSL does not say which one cannot be read
+            pass
     try:
         context = ssl.create_default_context(purpose, cafile=ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -106,7 +110,7 @@ def load_key_crt(
 
 def _no_password() -> bytes:
     """Instead of OpenSSL's question on the terminal."""
-    raise TLSError("the key file is encrypted; load it into an ssl.SSLContext yourself")
+    raise TLSError(0, "the key file is encrypted; load it into an ssl.SSLContext yourself")
 
 
 # -- handshakes

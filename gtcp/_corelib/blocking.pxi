@@ -389,7 +389,9 @@ cdef class BlockingConn(BaseConn):
 
     def _start_tls(self, session, calls, incoming, outgoing, translate, deadline):
         """TLS from the next byte on: agrees with the peer until `deadline`. The connection is broken if that fails."""
-        cdef Stream stream = self._wrap_tls(session, calls, incoming, outgoing, translate)
+        cdef Stream stream
+        self.open_stream().flush(moment_of(deadline))       # gathered in plain: not to be overtaken
+        stream = self._wrap_tls(session, calls, incoming, outgoing, translate)
         stream.handshake(moment_of(deadline))
         return stream.tls
 

@@ -25,6 +25,7 @@ cdef class BaseConn:
     cdef Py_ssize_t ahead
     cdef bint parting               # the hook for the end of the lease is at work
     cdef int64_t lent_at
+    cdef public object _dialled     # the host that was asked for, which a later TLS certificate has to name
 
     cdef object __weakref__
 

@@ -70,6 +70,7 @@ class Conn(_core.AsyncConn, Handle):
     ) -> None:
         """Dials, and agrees on TLS when there is a context."""
         self._take_socket(await _dial.connect(address, deadline))
+        self._dialled = address.host
         if context is not None:
             try:
                 await self._tls_client(context, server_hostname or address.host or LOCALHOST, deadline)
@@ -92,7 +93,7 @@ class Conn(_core.AsyncConn, Handle):
         if server_side:
             await self._tls_server(_tls.server_context(tls), deadline)
         else:
-            await self._tls_client(_tls.client_context(tls), server_hostname or self.remote_addr().host, deadline)
+            await self._tls_client(_tls.client_context(tls), self._name_for_tls(server_hostname), deadline)
 
     async def _tls_client(self, context: ssl.SSLContext, host: str, deadline: float | None) -> None:
         from gtcp import _tls

@@ -1,20 +1,24 @@
 """Handshakes that must fail, and those that never end. Row ids are those of the project's table of faults."""
 
+import contextlib
 import datetime as dt
 import logging
 import socket
 import ssl
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 import gtcp
+import gtcp.aio
 from conftest import MakePeer
 from net.ends import Serve
 from support.calls import Call
-from support.peers import drips, says, silent
+from support.peers import drips, listen, read, says, silent, socket_pair
 from support.timing import LONG, SHORT, quick, takes
 from support.tls import Authority, Ends
 
@@ -237,6 +241,66 @@ def test_start_tls_on_both_sides(authority: Authority) -> None:
         assert info.version == "TLSv1.3"
 
 
+def test_start_tls_lets_gathered_sends_leave_first(authority: Authority) -> None:
+    """In plain, as they were meant: the handshake does not overtake them."""
+
+    def handler(conn: gtcp.Conn) -> None:
+        conn.send(b"go\n")
+        conn.start_tls(authority.server(), server_side=True, timeout=LONG)
+        echo(conn)
+
+    with (
+        gtcp.Server("127.0.0.1:0", handler, gather_sends=True) as server,
+        gtcp.Conn(address_of(server), LONG) as conn,
+    ):
+        assert conn.recv_line(timeout=LONG) == b"go"
+        conn.start_tls(authority.client(), timeout=LONG)
+        assert conn.send_recv_pkg(b"secret", timeout=LONG) == b"secret"
+
+
+def test_those_of_a_client_too(authority: Authority) -> None:
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+        with conn.gathered():
+            conn.send(b"STARTTLS\n")
+            with pytest.raises(gtcp.Timeout):
+                conn.start_tls(authority.client(), server_hostname="one.example", timeout=SHORT)
+        assert read(theirs, 12) == b"STARTTLS\n\x16\x03\x01"
+
+
+def test_start_tls_verifies_the_name_that_was_dialled(authority: Authority) -> None:
+    theirs = authority.server(authority.issue("localhost"))
+
+    def handler(conn: gtcp.Conn) -> None:
+        with contextlib.suppress(gtcp.Error):
+            conn.start_tls(theirs, server_side=True, timeout=LONG)
+            echo(conn)
+
+    with gtcp.Server("127.0.0.1:0", handler) as server:
+        port = server.get_listened_port()
+        with gtcp.Conn(f"localhost:{port}", LONG) as conn:
+            conn.start_tls(authority.client(), timeout=LONG)
+            assert conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
+        with gtcp.Conn(f"127.0.0.1:{port}", LONG) as conn, pytest.raises(gtcp.CertificateError):
+            conn.start_tls(authority.client(), timeout=LONG)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [(5, TypeError), (b"localhost", TypeError), ("a\0b", ValueError), ("x" * 5000, ValueError), ("a b", ValueError)],
+    ids=["int", "bytes", "zero", "long", "space"],
+)
+@pytest.mark.parametrize("make", [gtcp.Conn, gtcp.PoolConn, gtcp.Pool, gtcp.get_pool, gtcp.aio.Conn])
+def test_a_bad_server_hostname_is_told_before_anybody_is_dialled(
+    authority: Authority, make: Any, name: Any, error: type[Exception]
+) -> None:
+    with listen() as listener:
+        listener.setblocking(False)
+        with pytest.raises(error, match=r"server_hostname|host name"):
+            make(listener.getsockname(), tls=authority.client(), server_hostname=name)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
 def test_the_name_and_the_protocol_are_negotiated(serve: Serve, authority: Authority) -> None:
     asked: list[str | None] = []
     theirs = authority.server(authority.issue("one.example"))
@@ -307,3 +371,22 @@ def test_wrong_configurations_are_told_before_a_dial(tls: Any, error: type[Excep
         gtcp.Pool("127.0.0.1:1", tls=tls)
     with pytest.raises(ValueError, match="server_hostname is for TLS"):
         gtcp.Conn("127.0.0.1:1", server_hostname="x")
+
+
+@pytest.mark.parametrize("missing", ["crt", "key", "ca"])
+def test_load_key_crt_names_the_file_that_is_missing(authority: Authority, tmp_path: Any, missing: str) -> None:
+    files = dict(zip(("crt", "key", "ca"), map(str, authority.files(tmp_path)), strict=True))
+    files[missing] = str(tmp_path / "nowhere.pem")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pem"):
+        gtcp.load_key_crt(files["crt"], files["key"], ca_file=files["ca"])
+
+
+def test_load_key_crt_says_that_a_key_is_encrypted(authority: Authority, tmp_path: Any) -> None:
+    crt, key, _ = authority.files(tmp_path)
+    plain = serialization.load_pem_private_key(Path(key).read_bytes(), None)
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    Path(key).write_bytes(plain.private_bytes(*form, encryption))
+    with pytest.raises(gtcp.TLSError) as caught:
+        gtcp.load_key_crt(crt, key)
+    assert str(caught.value).startswith("the key file is encrypted")
