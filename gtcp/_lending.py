@@ -40,6 +40,8 @@ class Lending(_core.BasePool):
         lease_type: type[_core.BaseConn],
         conn_type: type[_core.BaseConn],
     ) -> None:
+        if hasattr(self, "_options"):
+            raise RuntimeError("this Pool has been opened already")
         check_options(options)
         self._options: Any = options
         self.addr = parse(addr)

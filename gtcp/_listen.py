@@ -29,6 +29,8 @@ class Listening(Generic[HandlerT]):
         sock: socket.socket | None,
         reuse_port: bool,
     ) -> None:
+        if hasattr(self, "_limits"):  # made anew, one that runs could not be stopped any more
+            raise RuntimeError("this Server has been made already")
         self.set_address(address)
         if sock is not None:
             check_listening_socket(sock)

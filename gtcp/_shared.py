@@ -52,13 +52,10 @@ class Shared(Generic[P]):
 
     def get(self, address: Address, options: dict[str, Any]) -> P:
         """The pool of the address. ValueError when it exists with other options."""
-        key = (
-            address.host.lower(),
-            address.port,
-            address.path,
-            options.get("tls") or None,
-            options.get("server_hostname"),
-        )
+        tls = options.get("tls") or None
+        if "tls" in options:
+            options = options | {"tls": tls}
+        key = address.host.lower(), address.port, address.path, tls, options.get("server_hostname")
         while (pool := self._pools.get(key)) is None or pool.closed:
             made = self._make(address, **options)
             made._forget = partial(self._forget, key, made)

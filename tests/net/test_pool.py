@@ -255,6 +255,18 @@ def test_clear_replaces_what_there_was(host: Host, make_pool: MakePool) -> None:
 # -- limits
 
 
+def test_no_tls_is_no_tls_however_it_is_said(host: Host) -> None:
+    with gtcp.get_pool(host.address) as pool:
+        assert gtcp.get_pool(host.address, tls=False) is gtcp.get_pool(host.address, tls=None) is pool
+
+
+def test_a_pool_cannot_be_made_anew_under_its_leases(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+    with pool.acquire(), pytest.raises(RuntimeError, match="already"):
+        pool.__init__(host.address)  # type: ignore[misc]
+    assert pool.stats().idle == 1
+
+
 def test_socket_options_are_set_on_every_connection(host: Host, make_pool: MakePool) -> None:
     hops, probes = (socket.IPPROTO_IP, socket.IP_TTL), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     pool = make_pool(host.address, socket_options=[(*hops, 33), (*probes, 0)])

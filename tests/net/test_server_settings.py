@@ -26,6 +26,18 @@ def test_any_free_port(serve: Serve, address: str) -> None:
         assert conn.send_recv(b"hello", timeout=LONG) == b"hello"
 
 
+def test_a_server_cannot_be_made_anew(serve: Serve) -> None:
+    server = serve(echo)
+    with pytest.raises(RuntimeError, match="already"):
+        server.__init__("", echo)  # type: ignore[misc]
+    with gtcp.Conn(address_of(server), LONG) as conn:
+        assert conn.send_recv(b"hello", timeout=LONG) == b"hello"
+    address = address_of(server)
+    server.close()
+    with pytest.raises(gtcp.RefusedError):
+        gtcp.Conn(address, LONG)
+
+
 @pytest.mark.skipif(not HAS_IPV6, reason="no IPv6 here")
 def test_F16_every_interface_means_both_families(serve: Serve) -> None:
     server = serve(lambda conn: conn.send(str(conn.remote_addr()).encode()), ":0")
