@@ -99,7 +99,7 @@ class Alarm:
     def attend(self) -> int:
         """Somebody will sleep, under the number that this answers; 0 when there is one already."""
 
-    def resign(self) -> None:
+    def resign(self, shift: int = 0, /) -> None:
         """Nobody sleeps any more."""
 
     def wait(self, shift: int) -> bool:

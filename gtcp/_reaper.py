@@ -28,6 +28,7 @@ class Tended(Protocol):
 
     def _tend(self) -> None: ...
     def _reap(self) -> None: ...
+    def _call_in(self, seconds_: float, /) -> None: ...
 
 
 _pools: dict[int, weakref.ref[Tended]] = {}
@@ -52,9 +53,9 @@ def watch() -> None:
             spawn(partial(_work, shift), "gtcp-reaper")
         except RuntimeError:
             # No more threads, as when the interpreter ends: `acquire` judges the time by itself.
-            _core.alarm.resign()
+            _core.alarm.resign(shift)
         except BaseException:  # a signal handler's
-            _core.alarm.resign()
+            _core.alarm.resign(shift)
             raise
 
 
@@ -63,20 +64,38 @@ def _living() -> list[Tended]:
 
 
 def _work(shift: int) -> None:
-    while _core.alarm.wait(shift):
-        began = time.monotonic()
-        _round()
-        pause = (time.monotonic() - began) * _SHARE
-        if pause > 0.01:
-            _core.sleep(min(pause, _LONGEST_PAUSE))
+    """Looks after the pools for a shift; if something ends it, the next pool that calls begins another one."""
+    try:
+        _round()  # what a shift that ended has left undone
+        while _wait(shift):
+            began = time.monotonic()
+            _round()
+            pause = (time.monotonic() - began) * _SHARE
+            if pause > 0.01:
+                time.sleep(min(pause, _LONGEST_PAUSE))
+    finally:
+        _core.alarm.resign(shift)
+
+
+def _wait(shift: int) -> bool:
+    """Until the alarm rings: False when somebody else has taken over."""
+    try:
+        return _core.alarm.wait(shift)
+    except Exception:
+        logger.exception("the wait function failed in gtcp's thread")
+        time.sleep(_LONGEST_PAUSE)
+        return True
 
 
 def _round() -> None:
     for pool in _living():
         try:
             pool._tend()
-        except Exception:
+        except KeyboardInterrupt:  # where greenlets share the main thread
+            raise
+        except BaseException:
             logger.exception("looking after %r failed", pool)
+            pool._call_in(_LONGEST_PAUSE)
     for chore in chores:
         try:
             chore()

@@ -48,7 +48,7 @@ class Watchlist:
 
     def add(self, lease: PoolConn) -> None:
         """A lease begins, taken by the caller of the caller."""
-        frame: FrameType | None = sys._getframe(2)
+        frame: FrameType | None = sys._getframe(1).f_back  # None in a thread that does nothing else
         stack: list[tuple[CodeType, int]] = []
         while frame is not None and len(stack) < _DEPTH:
             stack.append((frame.f_code, frame.f_lineno))

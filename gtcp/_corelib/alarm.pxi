@@ -39,8 +39,13 @@ cdef class Alarm:
         self.shift += 1
         return self.shift
 
-    def resign(self):
-        """Nobody sleeps any more; the next moment that is set finds nobody to hear it."""
+    def resign(self, long shift=0, /):
+        """Nobody sleeps any more; the next moment that is set finds nobody to hear it.
+
+        `shift`: the number under which somebody slept; nothing happens when another one has taken over.
+        """
+        if shift and shift != self.shift:
+            return
         self.sleeper_generation = -1
         self.shift += 1
         self.at = NEVER

@@ -3,9 +3,13 @@
 Row ids are those of the project's table of faults.
 """
 
+import _thread
+import builtins
 import gc
+import logging
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -121,6 +125,47 @@ def outlived_pools() -> None:
 
 def test_E11_the_reaper_outlives_the_pools() -> None:
     child.run(outlived_pools)
+
+
+def failing_care(error: str) -> None:
+    """A hook raises what no hook should, in the thread that looks after every pool."""
+    logging.getLogger("gtcp").addHandler(logging.NullHandler())
+    failures = [getattr(builtins, error)("once")]
+
+    def mourn(conn: gtcp.Conn, reason: str) -> None:
+        if reason == "ttl" and failures:
+            raise failures.pop()
+
+    with (
+        Peer(echo) as peer,
+        gtcp.Pool(peer.address, ttl=SHORT, on_close=mourn) as pool,
+        gtcp.Pool(peer.address, ttl=2 * SHORT) as other,
+    ):
+        for lease in [pool.acquire(), pool.acquire(), other.acquire()]:
+            lease.close()
+        eventually(lambda: pool.stats().closed["ttl"] == 2 and other.stats().closed["ttl"] == 1)
+        assert failures == []
+        with gtcp.Pool(peer.address, min_idle=2) as ready:
+            eventually(lambda: ready.stats().idle == 2)
+
+
+@pytest.mark.parametrize("error", ["LookupError", "SystemExit", "GeneratorExit", "BaseException"])
+def test_E5_the_reaper_outlives_what_hooks_raise(error: str) -> None:
+    child.run(failing_care, error)
+
+
+def watched_in_a_bare_thread() -> None:
+    """Nobody has called `acquire` but the thread itself: there is no stack to tell."""
+    logging.basicConfig(stream=sys.stdout)
+    leases: list[gtcp.PoolConn] = []
+    with Peer(echo) as peer, gtcp.Pool(peer.address, leak_threshold=SHORT) as pool:
+        _thread.start_new_thread(leases.extend, (map(pool.acquire, [LONG]),))
+        eventually(lambda: pool._watchlist is not None and leases and not pool._watchlist.held)
+        leases.pop().close()
+
+
+def test_E21_a_lease_that_a_bare_thread_takes_is_reported_too() -> None:
+    assert "has been on loan for" in child.run(watched_in_a_bare_thread)
 
 
 def test_the_runner_notices_what_is_said_and_how_it_ends() -> None:

@@ -19,6 +19,47 @@ def needs_gevent(request: pytest.FixtureRequest) -> None:
 OPTIONS = ("-W", "error", "-W", "ignore::DeprecationWarning")
 
 
+def care_without_waits(error: str) -> None:
+    """The wait function fails whenever gtcp's own thread waits by it."""
+    import builtins
+    import logging
+    import select
+    import threading
+
+    import gtcp
+    from gtcp.testing import Peer, echo
+    from support.timing import SHORT, eventually
+
+    logging.getLogger("gtcp").addHandler(logging.NullHandler())
+    threading.excepthook = lambda args: None
+    failed = 0
+
+    def wait(fd: int, events: int, timeout: float | None) -> None:
+        nonlocal failed
+        if threading.current_thread().name == "gtcp-reaper":
+            failed += 1
+            raise getattr(builtins, error)("not here")
+        poll = select.poll()
+        poll.register(fd, events)
+        poll.poll(None if timeout is None else timeout * 1000)
+
+    with Peer(echo) as peer, gtcp.Pool(peer.address, ttl=SHORT) as pool, gtcp.Pool(peer.address, ttl=SHORT) as other:
+        gtcp.set_wait_function(wait)
+        pool.acquire().close()
+        eventually(lambda: failed)
+        if error == "OSError":  # passes, like every Exception; with others the thread ends
+            eventually(lambda: pool.stats().closed["ttl"] == 1)
+        gtcp.set_wait_function(None)
+        eventually(lambda: "gtcp-reaper" not in [thread.name for thread in threading.enumerate()] or error == "OSError")
+        other.acquire().close()
+        eventually(lambda: pool.stats().closed["ttl"] == other.stats().closed["ttl"] == 1)
+
+
+@pytest.mark.parametrize("error", ["OSError", "SystemExit"])
+def test_E5_care_goes_on_after_a_failure_of_the_wait_function(error: str) -> None:
+    child.run(care_without_waits, error)
+
+
 def every_wait() -> None:
     import select
     import threading
