@@ -64,7 +64,8 @@ class Lending(_core.BasePool):
             timeout=options["timeout"],
             fifo=options["order"] == "fifo",
             look=check is not False,
-            renews=options["reconnect"],
+            # A new connection would lack what on_acquire has set up on the old one.
+            renews=options["reconnect"] and options["on_acquire"] is None,
             one_way=options["one_way"],
             greets=self._check is not None or options["on_acquire"] is not None,
             parts=options["on_release"] is not None,

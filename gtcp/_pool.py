@@ -51,7 +51,8 @@ class Pool(_core.BlockingPool, Lending):
     How good: `check=True` looks at the socket before lending it, without a round trip; False does not; a function of
     the lease may talk, within `check_timeout` seconds, and answers False or raises when the connection is to be
     replaced. `one_way`: a lease may end without a reply to its last send, or with fewer packages received than sent.
-    `reconnect`: a send that finds its reused connection dead before a byte left is made on a new one.
+    `reconnect`: a send that finds its reused connection dead before a byte left is made on a new one, unless
+    `on_acquire` has set the old one up.
     `leak_threshold`: seconds after which a lease is reported in the log, with the stack that took it.
 
     Dialling: `connect_timeout` seconds for one; `socket_options` for setsockopt before it; `tls` and `server_hostname`

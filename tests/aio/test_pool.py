@@ -252,6 +252,23 @@ def test_a_stale_connection_is_replaced_when_sending(run: Run, host: Host) -> No
     run(main())
 
 
+def test_E1_what_on_acquire_has_set_up_is_not_replaced(run: Run, host: Host) -> None:
+    async def main() -> None:
+        def set_up(lease: gtcp.aio.PoolConn) -> Any:
+            return lease.send_pkg(b"tenant A")
+
+        async with pool_of(host.address, on_acquire=set_up, one_way=True) as pool:
+            async with pool.acquire():
+                far = host.accept()
+            async with pool.acquire() as lease:
+                reset(far)
+                with pytest.raises((gtcp.ResetError, gtcp.PipeError)):
+                    await lease.send_pkg(b"hello")
+            assert host.nobody_came()
+
+    run(main())
+
+
 def test_E1_what_died_while_idle_is_passed_over(run: Run, host: Host) -> None:
     async def main() -> None:
         async with pool_of(host.address) as pool:

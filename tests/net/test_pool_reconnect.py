@@ -69,6 +69,16 @@ def test_reconnecting_can_be_switched_off(host: Host, make_pool: MakePool) -> No
     assert host.nobody_came()
 
 
+def test_E1_what_on_acquire_has_set_up_is_not_replaced(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, on_acquire=lambda lease: lease.send_pkg(b"tenant A"), one_way=True)
+    lease = stale_lease(pool, host)
+    with pytest.raises((gtcp.ResetError, gtcp.PipeError)) as error:
+        lease.send_pkg(b"hello")
+    assert error.value.sent == 0
+    lease.close()
+    assert host.nobody_came()
+
+
 def test_a_fresh_connection_is_not_replaced(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address)
     lease = pool.acquire()
