@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 import time
 from typing import Any
 
@@ -95,7 +96,7 @@ class Lending(_core.BasePool):
     def resize(self, max_size: int | None) -> None:
         """Changes the limit. Above a smaller one, idle connections are closed now, others when they come back."""
         if max_size is not None:
-            check_count("max_size", max_size, 1)
+            check_count("max_size", max_size, 1, sys.maxsize)
         self._options["max_size"] = max_size
         self._resize(max_size)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -55,10 +56,10 @@ class PoolOptions(CommonOptions, total=False):
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """TypeError or ValueError for the first option of a pool that cannot be."""
+    """TypeError or ValueError for the first option of a pool that cannot be; copies what the caller could change."""
     for name, least in (("max_size", 1), ("max_idle", 0), ("min_idle", 0), ("max_waiting", 0), ("max_uses", 1)):
         if options[name] is not None or name == "min_idle":
-            check_count(name, options[name], least)
+            check_count(name, options[name], least, sys.maxsize)
     for name in ("max_lifetime", "check_timeout", "leak_threshold", "connect_timeout"):
         if options[name] is not None:
             check_number(name, options[name])
@@ -73,6 +74,7 @@ def check_options(options: dict[str, Any]) -> None:
     for name in ("dial", "on_connect", "on_acquire", "on_release", "on_close"):
         if options[name] is not None and not callable(options[name]):
             raise TypeError(f"{name} must be a function, not {type(options[name]).__name__}")
+    options["socket_options"] = tuple(options["socket_options"])
     for option in options["socket_options"]:
         match option:
             case (int(), int(), int() | bytes()):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from gtcp import _core, _reaper
 from gtcp._address import Address, AddressLike, parse
 from gtcp._pool import Pool
+from gtcp._pooloptions import check_options
 from gtcp._stats import PoolStats
 
 if TYPE_CHECKING:
@@ -67,9 +68,11 @@ class Shared(Generic[P]):
             made._shut()
         if unknown := options.keys() - pool._options.keys():
             raise TypeError(f"a pool has no option {min(unknown)!r}")
-        for name, value in options.items():
-            if (known := pool._options[name]) != value:
-                raise ValueError(f"the shared pool of {address} exists with {name}={known!r}, not {value!r}")
+        asked = {**pool._options, **options}
+        check_options(asked)
+        for name in options:
+            if (known := pool._options[name]) != asked[name]:
+                raise ValueError(f"the shared pool of {address} exists with {name}={known!r}, not {asked[name]!r}")
         return pool
 
     def open(self) -> list[P]:

@@ -349,6 +349,17 @@ def test_the_shared_pool_of_an_address(host: Host) -> None:
             gtcp.get_pool(host.address, max_size=4)
         with pytest.raises(ValueError, match=r"exists with check=True, not False"):
             gtcp.get_pool(host.address, check=False)
+        with pytest.raises(TypeError, match="check must be a bool"):
+            gtcp.get_pool(host.address, check=1)  # type: ignore[arg-type]
+
+
+def test_an_option_that_the_caller_changes_later_stays_as_it_was(host: Host) -> None:
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)]
+    with gtcp.get_pool(host.address, socket_options=options) as pool:
+        assert gtcp.get_pool(host.address, socket_options=list(options)) is pool
+        options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+        with pytest.raises(ValueError, match="exists with socket_options="):
+            gtcp.get_pool(host.address, socket_options=options)
 
 
 def test_names_of_hosts_are_compared_without_case() -> None:
@@ -361,6 +372,8 @@ def test_names_of_hosts_are_compared_without_case() -> None:
     [
         ({"max_size": 0}, ValueError),
         ({"max_size": -1}, ValueError),
+        ({"max_size": 1 << 70}, ValueError),
+        ({"min_idle": 1 << 70}, ValueError),
         ({"max_size": True}, TypeError),
         ({"max_size": 1.5}, TypeError),
         ({"max_idle": -1}, ValueError),
@@ -387,6 +400,13 @@ def test_bad_options(make: Callable[..., gtcp.Pool], options: dict[str, Any], er
     with pytest.raises(error):
         make("h:80", **options)
     gtcp.get_pool("h:80").close()  # the failure left no half-made pool behind
+
+
+def test_a_limit_beyond_all_numbers(make_pool: MakePool) -> None:
+    pool = make_pool("h:80", max_size=2)
+    with pytest.raises(ValueError, match="max_size"):
+        pool.resize(1 << 70)
+    assert pool.stats().max_size == 2
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), True, "1"])
