@@ -288,6 +288,6 @@ cdef class AsyncPool(BasePool):
     def _see_off(self, AsyncConn lease not None, hook):
         """The task of the hook has ended; its value is whether that succeeded."""
         cdef Stream stream = lease.stream
-        cdef bint accepted = not hook.cancelled() and hook.result()
+        cdef bint accepted = not hook.cancelled() and hook.exception() is None and hook.result()
         lease.last_words = None
         self.end_loan(lease, stream, self.verdict(lease, stream) if accepted else ERROR)

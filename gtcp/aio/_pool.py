@@ -282,8 +282,12 @@ class Pool(_core.AsyncPool, Lending):
     async def _succeeds(self, name: str, hook: Awaitable[object]) -> bool:
         try:
             await hook
-        except Exception:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
             logger.exception("%s of the pool of %s failed", name, self.addr)
+            if not isinstance(error, Exception):
+                raise
             return False
         return True
 

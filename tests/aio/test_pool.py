@@ -381,6 +381,32 @@ def test_hooks_that_fail_or_are_cancelled(run: Run, peer: Any, caplog: pytest.Lo
     assert "on_release" in caplog.text
 
 
+class Stop(BaseException):
+    """What no handler of ordinary errors catches."""
+
+
+@pytest.mark.parametrize("raised", [Stop, GeneratorExit, asyncio.CancelledError])
+def test_whatever_on_release_raises_the_lease_ends(
+    run: Run, peer: Any, caplog: pytest.LogCaptureFixture, raised: type[BaseException]
+) -> None:
+    async def on_release(lease: gtcp.aio.PoolConn) -> None:
+        await asyncio.sleep(0)
+        raise raised
+
+    async def main() -> None:
+        async with pool_of(peer(echo).address, max_size=1, on_release=on_release) as pool:
+            for _ in range(2):
+                async with pool.acquire(LONG) as lease:
+                    pass
+                assert lease.closed
+                assert (pool.stats().in_use, pool.stats().idle) == (0, 0)
+            assert pool.stats().closed["error"] == 2
+            assert await pool.close(LONG) == 0
+
+    run(main())
+    assert ("on_release" in caplog.text) == (raised is not asyncio.CancelledError)
+
+
 def test_A1_a_dial_that_fails(run: Run) -> None:
     async def main(address: str) -> None:
         async with pool_of(address, max_size=2) as pool:
