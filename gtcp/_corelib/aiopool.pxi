@@ -274,6 +274,7 @@ cdef class AsyncPool(BasePool):
         """The hook may take its time: then a task ends the loan."""
         cdef object verdict, hook
         lease.parting = True
+        lease.answered = True           # a connection that turns out to be dead is not replaced
         try:
             verdict = self._part(lease)
         except:

@@ -26,7 +26,7 @@ async def connect(address: Address, deadline: float | None, options: Iterable[So
     try:
         while (sock := dialer.step()) is None:
             dialer.ready = await _writable(dialer.pending, earlier(dialer.next_start, deadline))
-            if not dialer.ready and _is_over(deadline):
+            if not dialer.ready and is_over(deadline):
                 raise Timeout(f"timed out while connecting to {address}")
         return sock
     finally:
@@ -41,7 +41,7 @@ async def resolve(address: Address, deadline: float | None) -> list[Target]:
     looking = asyncio.ensure_future(asyncio.get_running_loop().getaddrinfo(host, address.port, type=socket.SOCK_STREAM))
     try:
         while not looking.done():
-            if _is_over(deadline):
+            if is_over(deadline):
                 raise Timeout(f"timed out while resolving {host!r}")
             await asyncio.wait({looking}, timeout=_core.remaining(deadline))
         found = looking.result()
@@ -66,7 +66,7 @@ async def _writable(fds: Iterable[int], until: float | None) -> list[int]:
 
     for fd in watched:
         loop.add_writer(fd, note, fd)
-    timer = None if until is None else loop.call_later(_whole_milliseconds(until), note)
+    timer = None if until is None else loop.call_later(whole_milliseconds(until), note)
     try:
         await change
     finally:
@@ -77,10 +77,11 @@ async def _writable(fds: Iterable[int], until: float | None) -> list[int]:
     return list(ready)
 
 
-def _whole_milliseconds(until: float) -> float:
+def whole_milliseconds(until: float) -> float:
     """Seconds until the moment, rounded up to what every loop can keep."""
     return math.ceil(_core.remaining(until) * 1000) / 1000
 
 
-def _is_over(deadline: float | None) -> bool:
+def is_over(deadline: float | None) -> bool:
+    """The moment has come."""
     return deadline is not None and _core.remaining(deadline) == 0

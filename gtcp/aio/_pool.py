@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
@@ -22,6 +23,7 @@ from gtcp._options import check_count
 from gtcp._resolve import LOCALHOST
 from gtcp.aio import _dial
 from gtcp.aio._conn import Conn
+from gtcp.aio._dial import is_over, whole_milliseconds
 from gtcp.aio._lease import PoolConn, lease_of
 from gtcp.aio._loops import enlist, home_of
 
@@ -228,7 +230,12 @@ class Pool(_core.AsyncPool, Lending):
                     raise self._too_slow(f"agreeing on TLS with {self.addr}") from error
             if (on_connect := self._options["on_connect"]) is not None:
                 conn.set_deadline(until)
-                await _finished(on_connect(conn))
+                try:
+                    await _finished(on_connect(conn), until)
+                except Timeout as error:
+                    if not is_over(until):
+                        raise  # of a limit that the hook has set itself
+                    raise self._too_slow(f"setting up a connection to {self.addr}") from error
         except BaseException:
             conn._discard()
             raise
@@ -237,7 +244,7 @@ class Pool(_core.AsyncPool, Lending):
     async def _dialled(self, until: float | None) -> Conn:
         if self._options["dial"] is None:
             return _wrapped(await _dial.connect(self.addr, until, self._options["socket_options"]))
-        made = await _finished(self._options["dial"](self.addr, _core.remaining(until)))
+        made = await _finished(self._options["dial"](self.addr, _core.remaining(until)), until)
         if isinstance(made, socket.socket):
             return Conn.from_socket(made)
         if not isinstance(made, Conn):
@@ -248,26 +255,37 @@ class Pool(_core.AsyncPool, Lending):
 
     async def _greet(self, lease: PoolConn, reused: bool, deadline: float | None) -> bool:
         """A lease begins: False when the connection does not pass the check."""
-        if reused and self._check is not None:
-            lease.set_deadline(earlier(deadline, _core.to_deadline(self._options["check_timeout"])))
-            try:
-                if await _finished(self._check(lease)) is False:
-                    return False
-            except Exception as error:  # noqa: BLE001 (whatever it is, the connection did not pass)
-                logger.debug("a connection to %s failed the check: %r", self.addr, error)
-                return False
+        if reused and self._check is not None and not await self._passes(self._check, lease, deadline):
+            return False
         if (on_acquire := self._options["on_acquire"]) is not None:
-            await _finished(on_acquire(lease))
+            lease.set_deadline(deadline)
+            try:
+                await _finished(on_acquire(lease), deadline)
+            except Timeout as error:
+                if not is_over(deadline):
+                    raise  # of a limit that the hook has set itself
+                raise self._too_slow(f"waiting for on_acquire of the pool of {self.addr}") from error
         return True
+
+    async def _passes(self, check: Check, lease: PoolConn, deadline: float | None) -> bool:
+        until = earlier(deadline, _core.to_deadline(self._options["check_timeout"]))
+        lease.set_deadline(until)
+        try:
+            return await _finished(check(lease), until) is not False
+        except Exception as error:  # noqa: BLE001 (whatever it is, the connection did not pass)
+            logger.debug("a connection to %s failed the check: %r", self.addr, error)
+            return False
 
     def _part(self, lease: PoolConn) -> bool | Awaitable[bool]:
         """A lease ends and its connection is fit to go back: False when the hook fails."""
+        until = _core.to_deadline(self._options["check_timeout"])
+        lease.set_deadline(until)
         try:
             answer = self._options["on_release"](lease)
         except Exception:
             logger.exception("on_release of the pool of %s failed", self.addr)
             return False
-        return self._succeeds("on_release", answer) if inspect.isawaitable(answer) else True
+        return self._succeeds("on_release", answer, until) if inspect.isawaitable(answer) else True
 
     def _mourn(self, conn: Conn, reason: str) -> None:
         """A connection has been closed."""
@@ -277,11 +295,11 @@ class Pool(_core.AsyncPool, Lending):
             logger.exception("on_close of the pool of %s failed", self.addr)
             return
         if inspect.isawaitable(answer):
-            self._spawn(self._succeeds("on_close", answer))
+            self._spawn(self._succeeds("on_close", answer, None))
 
-    async def _succeeds(self, name: str, hook: Awaitable[object]) -> bool:
+    async def _succeeds(self, name: str, hook: Awaitable[object], until: float | None) -> bool:
         try:
-            await hook
+            await _finished(hook, until)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -345,9 +363,24 @@ def _wrapped(sock: socket.socket) -> Conn:
     return conn
 
 
-async def _finished(answer: Any) -> Any:
-    """What a function of the user's answers, awaited if need be."""
-    return await answer if inspect.isawaitable(answer) else answer
+async def _finished(answer: Any, until: float | None) -> Any:
+    """What a function of the user's answers, awaited if need be; Timeout at the moment `until`."""
+    if not inspect.isawaitable(answer):
+        return answer
+    if until is None:
+        return await answer
+    # A loop may be early by a tick of its clock, a millisecond.
+    seconds = whole_milliseconds(until) + 0.001
+    try:
+        if sys.version_info >= (3, 11):  # in the caller's task: what it knows of itself holds for the hook
+            async with asyncio.timeout(seconds):
+                return await answer
+        else:
+            return await asyncio.wait_for(answer, seconds)
+    except asyncio.TimeoutError as error:
+        if isinstance(error, Timeout) or not is_over(until):
+            raise
+        raise Timeout("a function given to the pool did not end in time") from None
 
 
 Pool.__module__ = "gtcp.aio"

@@ -407,6 +407,111 @@ def test_whatever_on_release_raises_the_lease_ends(
     assert ("on_release" in caplog.text) == (raised is not asyncio.CancelledError)
 
 
+async def talks(conn: gtcp.aio.Conn) -> None:
+    await conn.recv(1)
+
+
+async def hangs(*args: object) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("waiting", [talks, hangs])
+def test_on_acquire_ends_with_the_time_of_its_acquire(run: Run, peer: Any, waiting: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(silent).address, max_size=1, on_acquire=waiting) as pool:
+            with takes(SHORT), pytest.raises(gtcp.PoolTimeout, match="on_acquire"):
+                await pool.acquire(SHORT)
+            assert (pool.stats().in_use, pool.stats().closed["error"]) == (0, 1)
+
+    run(main())
+
+
+def test_a_hook_may_have_a_limit_of_its_own(run: Run, peer: Any) -> None:
+    async def impatient(conn: gtcp.aio.Conn) -> None:
+        await conn.recv(1, timeout=0)
+
+    async def main() -> None:
+        for hook in ("on_connect", "on_acquire"):
+            async with pool_of(peer(silent).address, **{hook: impatient}) as pool:
+                with pytest.raises(gtcp.Timeout) as caught:
+                    await pool.acquire(LONG)
+                assert not isinstance(caught.value, gtcp.PoolTimeout)
+
+    run(main())
+
+
+@pytest.mark.parametrize("waiting", [talks, hangs])
+def test_on_release_ends_with_check_timeout(
+    run: Run, peer: Any, caplog: pytest.LogCaptureFixture, waiting: Any
+) -> None:
+    async def main() -> None:
+        async with pool_of(peer(silent).address, max_size=1, on_release=waiting, check_timeout=SHORT) as pool:
+            lease = await pool.acquire()
+            with takes(SHORT):
+                await lease.close()
+            assert (pool.stats().in_use, pool.stats().closed["error"]) == (0, 1)
+
+    run(main())
+    assert "on_release" in caplog.text
+
+
+@pytest.mark.parametrize("waiting", [talks, hangs])
+def test_check_ends_with_check_timeout(run: Run, peer: Any, waiting: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(silent).address, max_size=1, check=waiting, check_timeout=SHORT) as pool:
+            async with pool.acquire():
+                pass
+            with takes(SHORT):
+                await (await pool.acquire(LONG)).close()
+            assert (pool.stats().created, pool.stats().closed["check"]) == (2, 1)
+        async with pool_of(peer(silent).address, max_size=1, check=waiting) as pool:
+            async with pool.acquire():
+                pass
+            with takes(SHORT), pytest.raises(gtcp.PoolTimeout):
+                await pool.acquire(SHORT)
+
+    run(main())
+
+
+def test_the_deadline_of_check_ends_with_it(run: Run, peer: Any) -> None:
+    async def on_acquire(lease: gtcp.aio.PoolConn) -> None:
+        await asyncio.sleep(2 * SHORT)
+        assert await lease.send_recv(b"x", 1) == b"x"
+
+    async def main() -> None:
+        options: Any = {"check": lambda lease: True, "check_timeout": SHORT, "on_acquire": on_acquire}
+        async with pool_of(peer(echo).address, **options) as pool:
+            for _ in range(2):
+                async with pool.acquire(LONG) as lease:
+                    assert await lease.send_recv(b"y", 1) == b"y"
+            assert pool.stats().reused == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize(("hook", "waiting"), [("dial", hangs), ("on_connect", talks), ("on_connect", hangs)])
+def test_dial_and_on_connect_end_with_connect_timeout(run: Run, peer: Any, hook: str, waiting: Any) -> None:
+    """Also when nobody waits for them any more: their place becomes free."""
+
+    async def main() -> None:
+        options: Any = {hook: waiting, "max_size": 1, "connect_timeout": SHORT}
+        async with pool_of(peer(silent).address, **options) as pool:
+            with takes(SHORT), pytest.raises(gtcp.PoolTimeout, match="connect"):
+                await pool.acquire(LONG)
+            assert pool.stats().connecting == 0
+            given_up = await begun(pool.acquire(None)._opened())
+            other = await begun(pool.acquire(LONG)._opened())
+            given_up.cancel()
+            with takes(SHORT / 2, late=LONG / 2):
+                await asyncio.wait([given_up])
+                await until(lambda: pool.stats().failed == 2)
+            other.cancel()
+            await asyncio.wait([other])
+            await until(lambda: pool.stats().connecting == 0)
+
+    run(main())
+
+
 def test_A1_a_dial_that_fails(run: Run) -> None:
     async def main(address: str) -> None:
         async with pool_of(address, max_size=2) as pool:
