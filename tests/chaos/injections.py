@@ -257,15 +257,17 @@ def a_line_without_end(world: World, chance: random.Random) -> None:
 
 @rows("B16", "D5")
 def a_flood(world: World, chance: random.Random) -> None:
-    done = threading.Event()
+    begun, done = threading.Event(), threading.Event()
 
     def pour(far: socket.socket) -> None:
         while not done.is_set():
             far.send(bytes(65536))
+            begun.set()
 
     with pair() as (conn, far), beside(pour, far):
         try:
             conn.set_buffer_wait_recv(LONG)
+            begun.wait(LONG)  # the patience that follows is for a flood, not for its thread to begin
             if not conn.recv(-1, timeout=chance.choice((0.002, 0.01))):
                 raise Wrong("nothing of a flood")
         finally:
