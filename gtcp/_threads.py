@@ -92,8 +92,12 @@ class Workers:
         """Waits for work: False when none has come for a while."""
         wake = _core.Signal()
         self._resting.append(wake)
-        if wake.wait(_core.to_deadline(0 if self._closed else self._linger)):
-            return not self._closed or bool(self._jobs)
+        try:
+            if wake.wait(_core.to_deadline(0 if self._closed else self._linger)):
+                return not self._closed or bool(self._jobs)
+        except BaseException:
+            # Of the user's wait function. This thread may end, but not with somebody counting on it.
+            logger.exception("waiting for work failed")
         try:
             self._resting.remove(wake)
         except ValueError:

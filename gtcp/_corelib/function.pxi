@@ -30,7 +30,11 @@ cdef class FunctionParker(Parker):
     cdef int unpark(self) except -1:
         if not self.woken:
             self.woken = True
-            self.event.set()
+            try:
+                self.event.set()
+            except:
+                self.event.set()        # a signal's exception: nobody else would wake the sleeper
+                raise
         return 0
 
 

@@ -136,6 +136,80 @@ def test_every_wait_goes_through_the_function() -> None:
     child.run(every_wait)
 
 
+def failing_in_a_dialler() -> None:
+    """A thread of gtcp's own that waits for work when the function fails: the next dial finds another one."""
+    import logging
+    import select
+    import threading
+
+    import gtcp
+    from gtcp.testing import Peer, echo
+    from support.timing import LONG, eventually
+
+    logging.getLogger("gtcp").setLevel(logging.CRITICAL)
+    rests: list[int] = []
+
+    def wait(fd: int, events: int, timeout: float | None) -> None:
+        if threading.current_thread().name == "gtcp-dialer" and events == select.POLLIN:
+            rests.append(fd)
+            if len(rests) == 1:
+                raise OSError("once")
+        poll = select.poll()
+        poll.register(fd, events)
+        poll.poll(None if timeout is None else timeout * 1000)
+
+    gtcp.set_wait_function(wait)
+    with Peer(echo) as peer, gtcp.Pool(peer.address, on_connect=lambda conn: None) as pool:
+        for _ in range(3):
+            pool.acquire(timeout=LONG).discard()
+            eventually(lambda: rests)
+    assert len(rests) >= 1
+
+
+def test_a_function_that_fails_costs_no_dial() -> None:
+    child.run(failing_in_a_dialler)
+
+
+def interrupted_event() -> None:
+    """A signal's exception out of `event.set()` reaches the caller, and the sleeper is awake."""
+    import select
+    import threading
+
+    import gtcp
+    from gtcp.testing import Peer, echo
+    from support.calls import Call
+    from support.timing import LONG, eventually, quick
+
+    class Event(threading.Event):
+        interrupted = False
+
+        def set(self) -> None:
+            if threading.current_thread() is threading.main_thread() and Event.interrupted:
+                Event.interrupted = False
+                raise KeyboardInterrupt
+            super().set()
+
+    def wait(fd: int, events: int, timeout: float | None) -> None:
+        poll = select.poll()
+        poll.register(fd, events)
+        poll.poll(None if timeout is None else timeout * 1000)
+
+    gtcp.set_wait_function(wait, event=Event)
+    with Peer(echo) as peer, gtcp.Pool(peer.address, max_size=1) as pool:
+        lease = pool.acquire()
+        waiting = Call(pool.acquire, LONG)
+        eventually(lambda: pool.stats().waiting == 1)
+        Event.interrupted = True
+        with quick():
+            with pytest.raises(KeyboardInterrupt):
+                lease.close()
+            waiting.result().close()
+
+
+def test_an_interrupted_event_wakes_its_sleeper() -> None:
+    child.run(interrupted_event)
+
+
 def greenlets_on_a_pool(count: int, size: int, install: bool) -> None:
     from gevent import monkey
 
