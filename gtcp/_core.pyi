@@ -592,6 +592,9 @@ class AsyncPool(BasePool):
     def _enter_loop(self) -> None:
         """The pool serves the running loop, or RuntimeError."""
 
+    def _check_loop(self) -> None:
+        """The pool's loop runs here, or RuntimeError. Before it has one and after the end of that, no error."""
+
     def _lend(self, lease: _C, timeout: float | None = ...) -> Coroutine[object, object, _C]:
         """Fills a new handle with a connection on loan and answers it."""
 

@@ -113,6 +113,8 @@ cdef class Operation(Sleeper):
 
     cdef int enter(self) except -1:
         cdef Stream stream = self.conn.open_stream()
+        if stream.watch is not None and stream.generation == posix.generation:  # else it is closed here
+            (<LoopWatch>stream.watch).check_loop()
         stream.enter()
         self.stream = stream
         return 0

@@ -219,6 +219,7 @@ cdef class AsyncConn(BaseConn):
         if self.home is not None:
             self._end(False)
             return done(None) if self.last_words is None else end_of(self.last_words)
+        self.check_thread()
         if stream is None or stream.users or stream.tls is None or stream.closed:
             self._end(False)
             return done(None)
@@ -228,6 +229,19 @@ cdef class AsyncConn(BaseConn):
         call = Farewell()
         call.stream = stream
         return self.ready(call, 0, FAREWELL / 1e9, None)
+
+    def abort(self):
+        """Closes at once with a reset; else as the blocking `abort`."""
+        self.check_thread()
+        BaseConn.abort(self)
+
+    cdef int check_thread(self) except -1:
+        """RuntimeError while the loop runs in another thread. Without it anybody may close what it has left open."""
+        cdef LoopWatch watch
+        if self.stream is None or self.stream.watch is None or self.stream.generation != posix.generation:
+            return 0
+        watch = <LoopWatch>self.stream.watch
+        return watch.check_loop() if watch.loop.is_running() else 0
 
     def __aenter__(self):
         return self._opened() if self.stream is None and self.home is None else done(self)

@@ -68,6 +68,13 @@ cdef class AsyncPool(BasePool):
         """The pool serves the running loop, or RuntimeError."""
         self.enter_loop()
 
+    def _check_loop(self):
+        """The pool's loop runs here, or RuntimeError. Before it has one and after the end of that, no error."""
+        if self.generation != posix.generation:
+            self.after_fork()
+        if self.loop is not None and not self.loop.is_closed():
+            self.enter_loop()
+
     cdef int set_timer(self, int64_t moment) except -1:
         """Somebody wants to be told when the moment has come. A later one than the timer's is set when that fires."""
         if moment == NEVER or (self.timer is not None and self.timer_moment <= moment) or self.loop is None \

@@ -260,6 +260,12 @@ cdef class LoopWatch(Watch):
     cdef Waiter spare               # for the next wait
     cdef int credit                 # see CREDIT
 
+    cdef int check_loop(self) except -1:
+        """RuntimeError unless the loop is the one that runs here."""
+        if get_running_loop() is not self.loop:
+            raise RuntimeError("this connection belongs to another event loop: only the one that opened it may use it")
+        return 0
+
     cdef int place(self, Sleeper sleeper, bint sends) except -1:
         """Serves the call when what it waits for comes, until `remove`."""
         if sends:

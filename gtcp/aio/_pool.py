@@ -144,6 +144,7 @@ class Pool(_core.AsyncPool, Lending):
         users, who get ClosedError. Answers how many these were.
         """
         deadline = None if timeout is _UNSET else _core.to_deadline(timeout)
+        self._check_loop()
         self._shut()
         if self._forget is not None:
             self._forget()
@@ -152,6 +153,21 @@ class Pool(_core.AsyncPool, Lending):
         if ending := self._dials - {asyncio.current_task()}:
             await asyncio.wait(ending)
         return 0 if timeout is _UNSET else await self._drain(deadline)
+
+    def clear(self) -> None:
+        """Closes the idle connections now and those on loan when they come back. The pool goes on with new ones."""
+        self._check_loop()
+        super().clear()
+
+    def expire(self) -> None:
+        """Nothing that is open now is lent again; else as `gtcp.Pool.expire`."""
+        self._check_loop()
+        super().expire()
+
+    def resize(self, max_size: int | None) -> None:
+        """Changes the limit; else as `gtcp.Pool.resize`."""
+        self._check_loop()
+        super().resize(max_size)
 
     async def __aenter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ import gc
 import sys
 import threading
 import weakref
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import gtcp
 import gtcp.aio
 from aio.conftest import Run
 from support.aio import begun, far_read, linked
-from support.loops import LoopThread
+from support.loops import LoopThread, new_loop
 from support.peers import closed_address, echo, frame, silent
 from support.timing import LONG, SHORT, takes
 
@@ -300,12 +301,40 @@ def test_close_needs_no_await(run: Run) -> None:
 
 
 def test_a_connection_belongs_to_its_loop(loop_kind: str, peer: Any) -> None:
-    address = peer(silent).address
     with LoopThread(loop_kind) as one, LoopThread(loop_kind) as two:
-        conn = one.call(gtcp.aio.Conn, address)
-        with pytest.raises(RuntimeError, match="attached to a different loop"):
-            two.call(conn.recv, 1)
+        conn = one.call(gtcp.aio.Conn, peer(echo).address)
+        calls: list[Any] = [conn.recv, conn.close, conn.abort, partial(conn.send, b"x"), partial(conn.recv, 1)]
+        for call in calls:
+            with pytest.raises(RuntimeError, match="another event loop"):
+                two.call(call)
+        for end in (conn.close, conn.abort):
+            with pytest.raises(RuntimeError, match="event loop"):
+                end()  # in a thread without a loop
+        assert one.call(conn.send_recv, b"y", 1) == b"y"  # and nothing of what was refused
         one.call(conn.close)
+
+
+def test_one_loop_after_the_other(loop_kind: str, peer: Any) -> None:
+    """What a loop has left open may be closed by others, and used by none."""
+    address = peer(echo).address
+    first, second = new_loop(loop_kind), new_loop(loop_kind)
+
+    async def use(conn: gtcp.aio.Conn) -> None:
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await conn.send(b"x")
+        await conn.close()
+
+    async def connect() -> gtcp.aio.Conn:
+        return await gtcp.aio.connect(address)
+
+    conn = first.run_until_complete(connect())
+    second.run_until_complete(use(conn))
+    assert conn.closed
+    other = first.run_until_complete(connect())
+    first.close()
+    other.close()  # type: ignore[unused-coroutine]
+    assert other.closed
+    second.close()
 
 
 def test_outside_of_a_loop_there_is_no_waiting(loop_kind: str) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import gc
+import inspect
 import logging
-import threading
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -91,6 +92,47 @@ def test_a_pool_serves_one_loop(loop_kind: str, peer: Any) -> None:
         assert not lease.closed
         one.call(lease.close)
         one.call(pool.close)
+
+
+@pytest.mark.parametrize("elsewhere", ["loop", "thread"])
+def test_a_pool_is_changed_in_its_loop_only(loop_kind: str, peer: Any, elsewhere: str) -> None:
+    with LoopThread(loop_kind) as own, LoopThread(loop_kind) as other:
+        pool = own.call(gtcp.aio.Pool, peer(echo).address, max_size=2)
+        held = own.call(pool.acquire)
+        own.call(lambda: pool.prefill(1))
+        before = pool.stats()
+        calls: list[Any] = [pool.clear, pool.expire, partial(pool.resize, 3), pool.close, partial(pool.prefill, 2)]
+        for call in calls:
+            with pytest.raises(RuntimeError, match="event loop"):
+                if elsewhere == "loop":
+                    other.call(call)
+                elif inspect.isawaitable(answer := call()):
+                    answer.__await__().send(None)
+            assert pool.stats() == before
+        own.call(held.close)
+        for _ in range(2):  # both that were there are still lent
+            held = own.call(pool.acquire)
+            assert own.call(held.send_recv, b"x", 1) == b"x"
+        assert pool.stats().created == 2
+        own.call(pool.close)
+        own.call(held.close)
+
+
+def test_after_the_end_of_its_loop_a_pool_may_be_closed_anywhere(loop_kind: str, peer: Any) -> None:
+    async def use(pool: gtcp.aio.Pool) -> None:
+        async with pool.acquire():
+            pass
+
+    loop = new_loop(loop_kind)
+    pool = gtcp.aio.Pool(peer(silent).address, ttl=60)
+    loop.run_until_complete(use(pool))
+    loop.close()
+    assert pool.stats().idle == 1
+    pool.clear()
+    assert pool.stats().idle == 0
+    with LoopThread(loop_kind) as other:
+        other.call(pool.close)
+    assert pool.closed
 
 
 def test_a_loop_that_tells_nobody_of_its_end(loop_kind: str, peer: Any) -> None:
@@ -632,10 +674,7 @@ def test_threads_may_read_the_numbers(run: Run, peer: Any) -> None:
         async with pool_of(peer(silent).address) as pool:
             async with pool.acquire():
                 pass
-            thread = threading.Thread(target=pool.expire)
-            thread.start()
-            await asyncio.to_thread(thread.join)
-            await until(lambda: pool.stats().idle == 0)
-            assert pool.stats().closed["cleared"] == 1
+            assert (await asyncio.to_thread(pool.stats)).idle == 1
+            assert "idle 1" in await asyncio.to_thread(repr, pool)
 
     run(main())
