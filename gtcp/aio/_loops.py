@@ -13,7 +13,7 @@ from typing import Any, Protocol
 class Guest(Protocol):
     """A pool, as far as its loop's end concerns it."""
 
-    async def close(self) -> object: ...
+    async def _end(self) -> object: ...
     def _shut(self) -> None: ...
     def _reap(self) -> None: ...
 
@@ -37,7 +37,7 @@ class Home:
             yield
         finally:
             for pool in list(self.pools):
-                await pool.close()
+                await pool._end()
 
 
 _homes: dict[asyncio.AbstractEventLoop, Home] = {}

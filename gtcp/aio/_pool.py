@@ -142,6 +142,9 @@ class Pool(_core.AsyncPool, Lending):
         Tasks that wait and later ones get PoolClosed; dials under way are cancelled. With `timeout` it waits so many
         seconds (None: no limit) for the leases to come back, then closes the connections of the others under their
         users, who get ClosedError. Answers how many these were.
+
+        It waits for hooks under way too: until the same moment, or without `timeout` for `check_timeout` seconds.
+        RuntimeError in another loop.
         """
         deadline = None if timeout is _UNSET else _core.to_deadline(timeout)
         self._check_loop()
@@ -152,7 +155,25 @@ class Pool(_core.AsyncPool, Lending):
             task.cancel()
         if ending := self._dials - {asyncio.current_task()}:
             await asyncio.wait(ending)
-        return 0 if timeout is _UNSET else await self._drain(deadline)
+        if timeout is _UNSET:
+            await self._mourned(_core.to_deadline(self._options["check_timeout"]))
+            return 0
+        cut = await self._drain(deadline)
+        await self._mourned(deadline)
+        return cut
+
+    async def _mourned(self, deadline: float | None) -> None:
+        """Waits for hooks, also for those that begin meanwhile; one that asks does not wait for itself."""
+        while (hooks := self._hooks - {asyncio.current_task()}) and not is_over(deadline):
+            await asyncio.wait(hooks, timeout=_core.remaining(deadline))
+
+    async def _end(self) -> None:
+        """Closes the pool because its loop ends: hooks that go on after that are cancelled."""
+        await self.close()
+        while hooks := list(self._hooks):
+            for hook in hooks:
+                hook.cancel()
+            await asyncio.wait(hooks)
 
     def clear(self) -> None:
         """Closes the idle connections now and those on loan when they come back. The pool goes on with new ones."""

@@ -96,7 +96,12 @@ def test_a_pool_serves_one_loop(loop_kind: str, peer: Any) -> None:
 
 @pytest.mark.parametrize("elsewhere", ["loop", "thread"])
 def test_a_pool_is_changed_in_its_loop_only(loop_kind: str, peer: Any, elsewhere: str) -> None:
+    def call_here(call: Any) -> None:
+        if inspect.isawaitable(answer := call()):
+            answer.__await__().send(None)
+
     with LoopThread(loop_kind) as own, LoopThread(loop_kind) as other:
+        there = other.call if elsewhere == "loop" else call_here
         pool = own.call(gtcp.aio.Pool, peer(echo).address, max_size=2)
         held = own.call(pool.acquire)
         own.call(lambda: pool.prefill(1))
@@ -104,18 +109,15 @@ def test_a_pool_is_changed_in_its_loop_only(loop_kind: str, peer: Any, elsewhere
         calls: list[Any] = [pool.clear, pool.expire, partial(pool.resize, 3), pool.close, partial(pool.prefill, 2)]
         for call in calls:
             with pytest.raises(RuntimeError, match="event loop"):
-                if elsewhere == "loop":
-                    other.call(call)
-                elif inspect.isawaitable(answer := call()):
-                    answer.__await__().send(None)
+                there(call)
             assert pool.stats() == before
         own.call(held.close)
-        for _ in range(2):  # both that were there are still lent
-            held = own.call(pool.acquire)
-            assert own.call(held.send_recv, b"x", 1) == b"x"
-        assert pool.stats().created == 2
+        leases = [own.call(pool.acquire) for _ in range(2)]
+        for lease in leases:
+            assert own.call(lease.send_recv, b"x", 1) == b"x"
+            own.call(lease.close)
+        assert pool.stats().created == 2  # both that were there are still lent
         own.call(pool.close)
-        own.call(held.close)
 
 
 def test_after_the_end_of_its_loop_a_pool_may_be_closed_anywhere(loop_kind: str, peer: Any) -> None:
@@ -550,6 +552,76 @@ def test_dial_and_on_connect_end_with_connect_timeout(run: Run, peer: Any, hook:
             other.cancel()
             await asyncio.wait([other])
             await until(lambda: pool.stats().connecting == 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["closed", "left to the loop"])
+def test_hooks_end_before_their_pool(run: Run, peer: Any, end: str) -> None:
+    told: list[str] = []
+
+    async def on_release(lease: gtcp.aio.PoolConn) -> None:
+        told.append("release")
+        await asyncio.sleep(SHORT / 10)
+        told.append("released")
+
+    async def on_close(conn: gtcp.aio.Conn, reason: str) -> None:
+        told.append(reason)
+        await asyncio.sleep(SHORT / 10)
+        told.append("told")
+
+    async def main() -> gtcp.aio.Pool:
+        pool = gtcp.aio.Pool(peer(silent).address, on_release=on_release, on_close=on_close)
+        lease = await pool.acquire()
+        if end == "closed":
+            lease.close()  # type: ignore[unused-coroutine]  # the hook goes on by itself
+            await pool.close()
+            assert told == ["release", "released", "cleared", "told"]
+        else:
+            await lease.close()
+        return pool
+
+    pool = run(main())
+    assert pool.closed
+    assert told == ["release", "released", "cleared", "told"]
+
+
+@pytest.mark.parametrize("end", ["closed", "closed in time", "left to the loop"])
+def test_a_pool_does_not_wait_for_ever_for_its_hooks(run: Run, peer: Any, end: str) -> None:
+    ends: list[str] = []
+
+    async def on_close(conn: gtcp.aio.Conn, reason: str) -> None:
+        try:
+            await hangs()
+        finally:
+            ends.append(reason)
+
+    async def main() -> gtcp.aio.Pool:
+        pool = gtcp.aio.Pool(peer(silent).address, on_close=on_close, check_timeout=SHORT)
+        async with pool.acquire():
+            pass
+        if end != "left to the loop":
+            with takes(SHORT):
+                await (pool.close() if end == "closed" else pool.close(SHORT))
+            assert not ends
+        return pool
+
+    run(main())
+    assert ends == ["cleared"]
+
+
+def test_hooks_may_close_their_pool(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        for name in ("on_release", "on_close"):
+
+            async def hook(*args: object) -> None:
+                await pool.close()  # noqa: B023
+
+            pool = gtcp.aio.Pool(peer(silent).address, **{name: hook})
+            lease = await pool.acquire()
+            lease.discard() if name == "on_close" else await lease.close()
+            assert await pool.close(LONG) == 0
+            assert pool.stats().in_use == 0
 
     run(main())
 
