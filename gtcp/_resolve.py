@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from gtcp import _core
 from gtcp._address import Address, unix_name
@@ -50,6 +51,7 @@ class Lookup:
     def __init__(self, host: str, port: int) -> None:
         self.key = host, port
         self.callers = 0
+        self.tell: list[Callable[[], object]] = []
         self.done = _core.Signal()
         self.targets: list[Target] = []
         self.error: BaseException | None = None
@@ -84,19 +86,26 @@ class Lookups:
         self._waiting: deque[Lookup] = deque()
         self._known: dict[tuple[str, int], Lookup] = {}
 
-    def join(self, host: str, port: int) -> Lookup:
-        """The lookup of this name that is under way, or a new one. RuntimeError when there can be no thread."""
+    def join(self, host: str, port: int, tell: Callable[[], object] | None = None) -> Lookup:
+        """The lookup of this name that is under way, or a new one. RuntimeError when there can be no thread.
+
+        `tell` is called when it is done, in another thread.
+        """
         with self._lock:
             lookup = self._known.get((host, port))
             if lookup is None:
                 lookup = self._begin(host, port)
             lookup.callers += 1
+            if tell is not None:
+                lookup.tell.append(tell)
             return lookup
 
-    def leave(self, lookup: Lookup) -> None:
+    def leave(self, lookup: Lookup, tell: Callable[[], object] | None = None) -> None:
         """One who joined does not wait any more; a lookup whose turn has not come when all have left never begins."""
         with self._lock:
             lookup.callers -= 1
+            if tell is not None:
+                lookup.tell.remove(tell)
 
     def _begin(self, host: str, port: int) -> Lookup:
         lookup = Lookup(host, port)
@@ -126,7 +135,10 @@ class Lookups:
                 lookup.run()
                 with self._lock:
                     self._known.pop(lookup.key, None)
+                    tell = list(lookup.tell)
                 lookup.done.set()
+                for each in tell:
+                    each()
 
 
 lookups = Lookups()

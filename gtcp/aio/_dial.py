@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import socket
 from collections.abc import Iterable
@@ -10,8 +11,8 @@ from collections.abc import Iterable
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
 from gtcp._dial import Dialer, SocketOption, earlier
-from gtcp._errors import ResolveError, Timeout
-from gtcp._resolve import LOCALHOST, Target, interleave, numeric
+from gtcp._errors import Timeout
+from gtcp._resolve import Target, lookups, numeric
 
 
 async def dial(addr: AddressLike | Address, timeout: float | None = 30.0) -> socket.socket:
@@ -34,22 +35,30 @@ async def connect(address: Address, deadline: float | None, options: Iterable[So
 
 
 async def resolve(address: Address, deadline: float | None) -> list[Target]:
-    """The targets of an address. A name is looked up in the loop's executor; nobody waits for it after the deadline."""
+    """The targets of an address. A name is looked up in a thread of gtcp's; nobody waits for it after the deadline."""
     if (targets := numeric(address)) is not None:
         return targets
-    host = address.host or LOCALHOST
-    looking = asyncio.ensure_future(asyncio.get_running_loop().getaddrinfo(host, address.port, type=socket.SOCK_STREAM))
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def note() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(note)
+
+    lookup = lookups.join(address.host, address.port, tell)
     try:
-        while not looking.done():
+        while not done.done():
             if is_over(deadline):
-                raise Timeout(f"timed out while resolving {host!r}")
-            await asyncio.wait({looking}, timeout=_core.remaining(deadline))
-        found = looking.result()
-    except socket.gaierror as error:
-        raise ResolveError(error.errno, f"{error.strerror}: {host!r}") from None
+                raise Timeout(f"timed out while resolving {address.host!r}")
+            await asyncio.wait({done}, timeout=_core.remaining(deadline))
     finally:
-        looking.cancel()
-    return interleave([(family, kind, protocol, name) for family, kind, protocol, _, name in found])
+        done.cancel()
+        lookups.leave(lookup, tell)
+    return lookup.result()
 
 
 async def _writable(fds: Iterable[int], until: float | None) -> list[int]:

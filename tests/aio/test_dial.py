@@ -3,6 +3,8 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import gtcp.aio
 from aio.conftest import Run
 from support.aio import begun
 from support.peers import closed_address, deaf_address, echo
-from support.timing import LONG, SHORT, takes
+from support.timing import LONG, SHORT, eventually, quick, takes
 
 
 def test_dial_gives_a_socket(run: Run, peer: Any) -> None:
@@ -44,18 +46,30 @@ def test_A2_deaf(run: Run) -> None:
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str, answer: threading.Event | None = None) -> None:
-    """Let every name have these addresses for the running loop, when the event happens."""
+    """Let every name have these addresses, when the event happens."""
+    real = socket.getaddrinfo
 
-    async def lookup(loop: asyncio.AbstractEventLoop, host: str, port: int, **how: Any) -> Any:
+    def lookup(host: Any, *rest: Any) -> Any:
+        if rest[-1] & socket.AI_NUMERICHOST:
+            return real(host, *rest)
         if answer is not None:
-            await asyncio.to_thread(answer.wait, LONG)
+            answer.wait(LONG)
         found = []
         for address in addresses:
             there, _, number = address.rpartition(":")
-            found += socket.getaddrinfo(there.strip("[]"), int(number), 0, socket.SOCK_STREAM)
+            found += real(there.strip("[]"), int(number), 0, socket.SOCK_STREAM)
         return found
 
-    monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", lookup)
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+
+
+@pytest.fixture
+def answer() -> Iterator[threading.Event]:
+    """What lookups wait for; no thread of theirs is left."""
+    answer = threading.Event()
+    yield answer
+    answer.set()
+    eventually(lambda: all(thread.name != "gtcp-resolver" for thread in threading.enumerate()))
 
 
 def test_A3_one_of_several_addresses_answers(run: Run, peer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +93,7 @@ def test_A3_one_time_limit_for_all(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     run(main())
 
 
-def test_A5_a_slow_resolver_holds_up_nobody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = threading.Event()
-
+def test_A5_a_slow_resolver_holds_up_nobody(run: Run, monkeypatch: pytest.MonkeyPatch, answer: threading.Event) -> None:
     async def main() -> None:
         resolving(monkeypatch, "127.0.0.1:1", answer=answer)
         dialling = await begun(gtcp.aio.dial("a.name:1", SHORT))
@@ -92,7 +104,37 @@ def test_A5_a_slow_resolver_holds_up_nobody(run: Run, monkeypatch: pytest.Monkey
         assert ticks > 10
         with pytest.raises(gtcp.Timeout, match="resolving"):
             await dialling
+
+    with quick(LONG / 2):  # the end of the loop does not wait either
+        run(main())
+
+
+def test_A5_a_slow_resolver_leaves_the_executor_to_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch, answer: threading.Event
+) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        resolving(monkeypatch, "127.0.0.1:1", answer=answer)
+        dialling = await begun(gtcp.aio.dial("a.name:1", LONG))
+        await asyncio.wait_for(asyncio.to_thread(threading.get_ident), LONG / 2)
+        assert not dialling.done()
+        dialling.cancel()
+        await asyncio.wait([dialling])
+
+    run(main())
+
+
+def test_A5_one_lookup_serves_all_who_wait(
+    run: Run, peer: Any, monkeypatch: pytest.MonkeyPatch, answer: threading.Event
+) -> None:
+    async def main() -> None:
+        resolving(monkeypatch, peer(echo).address, answer=answer)
+        dials = [await begun(gtcp.aio.dial("a.name:1", LONG)) for _ in range(3)]
+        dials[0].cancel()
+        await asyncio.wait([dials[0]])
         answer.set()
+        for dial in dials[1:]:
+            (await dial).close()
 
     run(main())
 
