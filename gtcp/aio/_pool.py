@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gtcp")
 
+# Dials of one `prefill` at the same time.
+_PARALLEL = 16
 _UNSET: Any = object()
 
 
@@ -112,7 +114,7 @@ class Pool(_core.AsyncPool, Lending):
         while missing > 0:
             dials: list[asyncio.Task[None]] = []
             bring = partial(self._bring_apart, dials)
-            claims = [claim for _ in range(missing) if (claim := self._begin_apart(bring)) is not None]
+            claims = [claim for _ in range(min(missing, _PARALLEL)) if (claim := self._begin_apart(bring))]
             if not claims and not await self._wait_for_gate(deadline):
                 return
             if dials:

@@ -655,6 +655,23 @@ def test_prefill_min_idle_and_resize(run: Run, peer: Any) -> None:
     run(main())
 
 
+def test_prefill_makes_few_dials_at_once(run: Run, peer: Any) -> None:
+    under_way: list[int] = []
+
+    async def main() -> None:
+        async def dial(address: gtcp.Address, timeout: float | None) -> gtcp.aio.Conn:
+            under_way.append(pool.stats().connecting)
+            await asyncio.sleep(0)
+            return await gtcp.aio.connect(address, timeout)
+
+        async with pool_of(peer(silent).address, dial=dial) as pool:
+            await pool.prefill(40, LONG)
+            assert pool.stats().idle == 40
+
+    run(main())
+    assert max(under_way) == 16
+
+
 def test_E17_close(run: Run, peer: Any) -> None:
     async def main() -> None:
         pool = gtcp.aio.Pool(peer(silent).address, max_size=1)
