@@ -33,7 +33,7 @@ cdef class Lender(FreeList):
     cdef bint mourns
     cdef dict held                  # what `_hold` notes of each lease, by id; None when nobody watches them
     cdef set seekers                # who() waits for a connection or dials one
-    cdef list unmourned             # (stream, reason) of leases that a finalizer ended: nothing foreign runs there
+    cdef list unmourned             # (stream, reason) of what ended where no hook can run: in finalizers, amid acquire
     cdef int64_t tended_until       # a pool below min_idle need not be looked after before this moment
     cdef object __weakref__
 
@@ -390,7 +390,10 @@ cdef class Lender(FreeList):
 
     cdef int bury(self, Stream stream, Reason reason) except -1:
         stream.close()
-        if self.mourns:
+        if self.mourns and self.seekers and who() in self.seekers:
+            self.unmourned.append((stream, <int>reason))    # the hook could not use the pool within this acquire
+            self.call_at(0)
+        elif self.mourns:
             self.mourn(stream, reason)
         if self.idle.size < self.min_idle and not self.closed:
             self.fill_soon(posix.now())

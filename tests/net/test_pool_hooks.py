@@ -1,6 +1,7 @@
 """What a user's functions may do to a pool: anything but harm (E5, E6, E8)."""
 
 import logging
+import select
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -393,6 +394,29 @@ def test_E22_hooks_may_use_the_pool(host: Host, make_pool: MakePool) -> None:
         with quick():
             pool.acquire(LONG).close()
             pool.clear()
+    assert balanced(pool)
+
+
+def test_E22_on_close_may_use_its_own_pool(host: Host, make_pool: MakePool) -> None:
+    """Even when the connection died on its way to a caller that waits, and the pool has room for one only."""
+    used = []
+
+    def use(conn: gtcp.Conn, reason: str) -> None:
+        if reason == "dirty":
+            with pool.acquire(LONG) as lease:
+                used.append(lease.local_addr())
+
+    pool = make_pool(host.address, max_size=1, on_close=use)
+    lease = pool.acquire(LONG)
+    waiting = Call(pool.acquire, LONG)
+    eventually(lambda: pool.stats().waiting == 1)
+    host.accept().sendall(b"junk")
+    select.select([lease.fileno()], [], [], LONG)
+    lease.close()
+    waiting.result().close()
+    eventually(lambda: used)
+    assert pool.stats().closed["dirty"] == 1
+    eventually(lambda: pool.stats().idle == 1)
     assert balanced(pool)
 
 
