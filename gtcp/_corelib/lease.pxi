@@ -155,8 +155,9 @@ cdef class Lender(FreeList):
                 stream = self.take_gift(claim)
                 if stream is not None:
                     return stream
-        except:
+        except BaseException as error:
             self.give_up(claim)
+            self.blame_deadline(error, deadline, claim.doing)
             raise
         finally:
             self.seekers.discard(me)
@@ -231,6 +232,13 @@ cdef class Lender(FreeList):
             except Exception:
                 pass                    # one for all is better than none
         raise error
+
+    cdef int blame_deadline(self, object error, int64_t deadline, object doing) except -1:
+        """The end of acquire's own time is a PoolTimeout, whoever of those at work notices it first."""
+        if isinstance(error, Timeout) and not isinstance(error, PoolTimeout) and posix.now() >= deadline:
+            self.timeouts += 1
+            raise self.timed_out(f"timed out while {doing or 'waiting for a dial'}") from error
+        return 0
 
     cdef object timed_out(self, str text):
         error = PoolTimeout(f"{text} ({self.numbers()})")

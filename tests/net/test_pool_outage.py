@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -188,6 +189,19 @@ def test_E14_a_dial_that_takes_long_is_ended_by_connect_timeout(make_pool: MakeP
             pool.acquire(LONG)
         eventually(lambda: pool.stats().connecting == 0)
         assert balanced(pool)
+
+
+@pytest.mark.parametrize("waits", ["TLS", "on_connect"])
+def test_E15_the_end_of_the_callers_time_is_a_pool_timeout(host: Host, make_pool: MakePool, waits: str) -> None:
+    """Whoever notices it first: the caller, or the thread that is at the dial."""
+    options: dict[str, Any] = {"tls": True} if waits == "TLS" else {"on_connect": lambda conn: conn.recv(1)}
+    pool = make_pool(host.address, **options)
+    for count in range(1, 21):
+        with pytest.raises(gtcp.PoolTimeout, match="max_size no limit") as error:
+            pool.acquire(SHORT / 10)
+        assert error.value.stats is not None
+        assert pool.stats().timeouts == count
+    eventually(lambda: pool.stats().connecting == 0)
 
 
 def test_E14_other_pools_do_not_notice(host: Host, make_pool: MakePool) -> None:
