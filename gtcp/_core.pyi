@@ -486,8 +486,9 @@ class BasePool:
 
     `_begin(claim, deadline)`: begins the dial of a claim, which ends in `_settle` or `_fail`, or goes on elsewhere
     after `_pass_on`. `_cancel(doing) -> bool`: nobody wants the result of a dial that goes on elsewhere; True when it
-    has ended by that. `_redial(deadline) -> BaseConn`: a new connection for a lease whose old one is dead.
-    `_lifetime() -> float | None`: seconds that a new connection may live.
+    has ended by that. `_unanswered(seconds)`: a dial has ended by that, after so many seconds.
+    `_redial(deadline) -> BaseConn`: a new connection for a lease whose old one is dead. `_lifetime() -> float | None`:
+    seconds that a new connection may live.
 
     `_greet(lease, reused, deadline) -> bool` (greets): whether a lease may begin. `_part(lease) -> bool` (parts):
     whether its connection may go back. `_mourn(conn, reason)` (mourns): a connection has been closed.
@@ -553,7 +554,7 @@ class BasePool:
         """Seconds until the address may be dialled again; None when the limits forbid it."""
 
     def _note_dial(self, trouble: str | None) -> None:
-        """A dial for a lease that has a place already has ended; `trouble` as for `_fail`, None for success."""
+        """What a dial that is no claim's alone says; `trouble` as for `_fail`, None for success."""
 
     def _reap(self) -> None:
         """Closes what is idle for too long, tells hooks what they have not heard, and sets the alarm."""

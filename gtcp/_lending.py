@@ -19,7 +19,8 @@ from gtcp._watchlist import Watchlist
 
 logger = logging.getLogger("gtcp")
 
-# A dial that its caller's own timeout ended says something about the address only after a lost SYN was sent again.
+# A dial that its caller's own timeout ended says something about the address only after a lost SYN was sent again;
+# several in a row do so together.
 _TELLING = 1.0
 # Pauses after failures to keep min_idle connections, in seconds: doubled each time.
 _FILL_PAUSE = 0.1
@@ -53,6 +54,9 @@ class Lending(_core.BasePool):
         self._filling: set[_core.Claim] = set()
         self._fill_failures = 0
         self._fill_after = 0.0
+        # Dials given up without an answer, since the so many connections that were made: from when to when.
+        self._heard = 0
+        self._silent_since = self._silent_until = 0.0
         self._configure(
             lease_type=lease_type,
             conn_type=conn_type,
@@ -118,6 +122,7 @@ class Lending(_core.BasePool):
         if isinstance(error, PoolClosed) or not isinstance(error, Exception):
             return None
         if isinstance(error, Timeout) and lasted < min(_TELLING, self._options["connect_timeout"] or _TELLING):
+            self._unanswered(lasted)
             return None
         if isinstance(error, PoolTimeout):  # it tells the numbers of its moment, and the trouble before this one
             return str(error.__cause__ or "timed out")
@@ -125,6 +130,18 @@ class Lending(_core.BasePool):
             return f"{type(error).__name__}: {error}"
         except Exception:  # noqa: BLE001 (the words of a user's exception)
             return type(error).__name__
+
+    def _unanswered(self, lasted: float) -> None:
+        """A dial was given up after so many seconds, which says nothing to those who have more time for theirs.
+
+        But a second full of such dials is trouble, as a single one is that lasted as long.
+        """
+        now, created = time.monotonic(), self.stats().created
+        if created != self._heard or now - lasted > self._silent_until + _TELLING:
+            self._heard, self._silent_since = created, now - lasted
+        self._silent_until = now
+        if now - self._silent_since >= _TELLING:
+            self._note_dial("no answer")
 
     def _lifetime(self) -> float | None:
         """Seconds that a new connection may live; the jitter keeps those of one burst from ending together."""

@@ -189,6 +189,7 @@ cdef class Lender(FreeList):
         """The caller wants no connection any more."""
         self.leave(claim)
         if claim.dial == DIAL_ELSEWHERE and self.waiting.size == 0 and self._cancel(claim.doing):
+            self._unanswered((posix.now() - claim.dial_began) / 1e9)
             self.fail(claim, None, None)
         return 0
 

@@ -83,7 +83,7 @@ cdef class BasePool(Lender):
         return None if self.is_full() else max(0, self.gate.next_moment() - posix.now()) / 1e9
 
     def _note_dial(self, trouble):
-        """Tells how a dial for a lease that has a place already went: what is wrong with the address, or None."""
+        """Tells what a dial that is no claim's alone says: what is wrong with the address, or None."""
         if trouble is None:
             self.gate.succeeded()
         else:

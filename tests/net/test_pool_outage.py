@@ -182,6 +182,37 @@ def test_E14_a_deaf_address_costs_the_callers_time_and_no_more(make_pool: MakePo
         assert balanced(pool)
 
 
+def ask_briefly_until(pool: gtcp.Pool, end: threading.Event) -> None:
+    while not end.is_set():
+        with pytest.raises(gtcp.PoolTimeout):
+            pool.acquire(3 * SHORT)
+
+
+@pytest.mark.parametrize("hook", [True, False], ids=["dial", "plain"])
+@pytest.mark.parametrize("threads", [1, 8])
+def test_E18_a_deaf_address_is_probed_too_when_callers_are_impatient(
+    make_pool: MakePool, threads: int, hook: bool
+) -> None:
+    """No dial of theirs lasts long enough to say something by itself."""
+    dial = Counting()
+    end = threading.Event()
+    with deaf_address() as address:
+        pool = make_pool(address, dial=dial) if hook else make_pool(address)
+        asking = [Call(ask_briefly_until, pool, end) for _ in range(threads)]
+        eventually(lambda: "last dial failed: no answer" in repr(pool))
+        stats = pool.stats()
+        eventually(lambda: pool.stats().failed > stats.failed + stats.connecting)  # those begun before are over
+        dial.most, failed = 0, pool.stats().failed
+        end.wait(10 * SHORT)
+        end.set()
+        for call in asking:
+            call.result()
+        assert dial.most <= 1
+        assert pool.stats().failed - failed <= 5  # of 3 SHORT each, with pauses
+        eventually(lambda: pool.stats().connecting == 0)
+        assert balanced(pool)
+
+
 def test_E14_a_dial_that_takes_long_is_ended_by_connect_timeout(make_pool: MakePool) -> None:
     with deaf_address() as address:
         pool = make_pool(address, connect_timeout=SHORT)
