@@ -166,7 +166,8 @@ cdef class Lender(FreeList):
     cdef int queue_up(self, Claim claim, int64_t deadline) except -1:
         if not self.join(claim, deadline):
             self.timeouts += 1
-            raise self.timed_out(f"{self.waiting.size - self.waiting.dialling} callers are waiting already")
+            raise self.timed_out("none at once, and nobody may wait" if self.max_waiting == 0
+                                 else f"{self.waiting.size - self.waiting.dialling} callers are waiting already")
         return 0
 
     cdef Stream take_gift(self, Claim claim):

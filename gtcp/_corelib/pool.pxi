@@ -177,8 +177,9 @@ cdef class BlockingPool(BasePool):
 
         `timeout`: seconds to wait and to dial, None for no limit, the pool's `timeout` by default.
 
-        Raises PoolTimeout when there was none in time or too many wait already, PoolClosed, and what dialling, the
-        pool's `check` and its hooks raise. The PoolConn must be closed; `with` does that.
+        Raises PoolTimeout when there was none in time or too many wait already, PoolClosed, and what dialling and the
+        pool's hooks raise; after an Exception of `check` it lends another one. The PoolConn must be closed; `with` does
+        that.
         """
         cdef BaseConn lease
         if self.lease_type is None:

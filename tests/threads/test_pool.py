@@ -157,6 +157,13 @@ def test_E15_giving_up_while_a_connection_comes_back_loses_neither(address: str)
     assert served > 0
 
 
+def test_E16_where_nobody_may_wait_the_refusal_says_so(address: str) -> None:
+    with gtcp.Pool(address, max_size=1, max_waiting=0) as pool, pool.acquire():
+        with quick(), pytest.raises(gtcp.PoolTimeout, match="nobody may wait"):
+            pool.acquire(LONG)
+        assert pool.stats().timeouts == 1
+
+
 def test_E16_more_than_max_waiting_are_refused_at_once(address: str) -> None:
     with gtcp.Pool(address, max_size=1, max_waiting=2) as pool:
         holder = pool.acquire()
