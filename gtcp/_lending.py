@@ -22,7 +22,8 @@ logger = logging.getLogger("gtcp")
 # A dial that its caller's own timeout ended says something about the address only after a lost SYN was sent again;
 # several in a row do so together.
 _TELLING = 1.0
-# Pauses after failures to keep min_idle connections, in seconds: doubled each time.
+# Pauses after failures to keep min_idle connections, in seconds: doubled each time; also the least time between dials
+# for connections that nobody uses.
 _FILL_PAUSE = 0.1
 _FILL_PAUSE_LAST = 10.0
 
@@ -50,9 +51,10 @@ class Lending(_core.BasePool):
         check, threshold = options["check"], options["leak_threshold"]
         self._check: Any = check if callable(check) else None
         self._watchlist = None if threshold is None else Watchlist(self.addr, threshold)
-        # Dials for min_idle: under way, failures in a row, not before.
+        # Dials for min_idle: under way, failures in a row, leases until the last success, not before.
         self._filling: set[_core.Claim] = set()
         self._fill_failures = 0
+        self._fill_acquired = 0
         self._fill_after = 0.0
         # Dials given up without an answer, since the so many connections that were made: from when to when.
         self._heard = 0
@@ -169,9 +171,10 @@ class Lending(_core.BasePool):
 
     def _fill(self) -> None:
         """Dials until min_idle connections are idle; after failures with longer and longer pauses."""
-        missing = self._options["min_idle"] - self.stats().idle - len(self._filling)
+        stats = self.stats()
+        missing = self._options["min_idle"] - stats.idle - len(self._filling)
         pause = self._fill_after - time.monotonic()
-        if missing > 0 and pause > 0:
+        if missing > 0 and pause > 0 and (self._fill_failures or stats.acquired == self._fill_acquired):
             self._call_in(pause)
             return
         for _ in range(missing):
@@ -190,6 +193,8 @@ class Lending(_core.BasePool):
         error = self._outcome(claim, 0.0)
         if error is None:
             self._fill_failures = 0
+            self._fill_acquired = self.stats().acquired
+            self._fill_after = time.monotonic() + _FILL_PAUSE  # should it end without having been lent
             return
         failures = self._fill_failures
         self._fill_failures = failures + 1  # before the log, where others run who have failed, too

@@ -68,6 +68,18 @@ def test_min_idle_replaces_what_is_too_old(host: Host, make_pool: MakePool) -> N
     eventually(lambda: pool.stats().closed["ttl"] >= 2 and pool.stats().idle == 2)
 
 
+@pytest.mark.parametrize("option", ["ttl", "max_lifetime"])
+def test_min_idle_of_what_does_not_last_is_no_storm(serve: Serve, make_pool: MakePool, option: str) -> None:
+    options = {"min_idle": 2, option: 0.0}
+    pool = make_pool(address_of(serve(echo)), **options)
+    eventually(lambda: pool.stats().created >= 2)
+    before = pool.stats().created
+    with takes(5 * SHORT, LONG) as watch:
+        threading.Event().wait(5 * SHORT)
+    dials = pool.stats().created - before
+    assert 2 <= dials <= 2 * (watch.seconds / 0.1 + 2)
+
+
 def test_E18_min_idle_while_nobody_listens(make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
     """One line in the log, tries with pauses, and they are back soon after the server is."""
     with closed_address() as address:
