@@ -204,17 +204,18 @@ class Pool(_core.AsyncPool, Lending):
 
     def _begin(self, claim: _core.Claim, deadline: float | None) -> None:
         """Begins the dial of a claim, in a task of its own: the caller may be served otherwise meanwhile."""
-        dial = self._start_dial(claim, self._dial_deadline(deadline))
-        self._pass_on(claim, _Doing(dial, f"connecting to {self.addr}"))
+        doing = _Doing(self.addr)
+        doing.dial = self._start_dial(claim, self._dial_deadline(deadline), doing)
+        self._pass_on(claim, doing)
 
     def _cancel(self, doing: _Doing) -> bool:
         """Nobody wants the result of a dial. It ends in the loop's next turn, not now."""
-        if self._options["dial"] is None:
+        if self._options["dial"] is None and doing.dial is not None:
             doing.dial.cancel()
         return False
 
-    def _start_dial(self, claim: _core.Claim, until: float | None) -> asyncio.Task[None]:
-        dial = self._keep(self._dials, self._bring(claim, until))
+    def _start_dial(self, claim: _core.Claim, until: float | None, doing: _Doing | None = None) -> asyncio.Task[None]:
+        dial = self._keep(self._dials, self._bring(claim, until, doing or _Doing(self.addr)))
         dial.add_done_callback(lambda dial: self._cancelled(claim) if dial.cancelled() else None)
         return dial
 
@@ -223,11 +224,11 @@ class Pool(_core.AsyncPool, Lending):
         error = PoolClosed("the pool is closed") if self.closed else ClosedError("the dial was cancelled")
         self._fail(claim, error, None)
 
-    async def _bring(self, claim: _core.Claim, until: float | None) -> None:
+    async def _bring(self, claim: _core.Claim, until: float | None, doing: _Doing) -> None:
         """Brings a dial to its end, whatever that is."""
         began = time.monotonic()
         try:
-            conn = await self._connect(until)
+            conn = await self._connect(until, doing)
             try:
                 self._settle(claim, conn)
             except BaseException:
@@ -242,7 +243,7 @@ class Pool(_core.AsyncPool, Lending):
         """A new connection for a lease whose old one is dead."""
         began = time.monotonic()
         try:
-            conn = await self._connect(self._dial_deadline(deadline))
+            conn = await self._connect(self._dial_deadline(deadline), _Doing(self.addr))
         except Exception as error:
             if (trouble := self._trouble(error, time.monotonic() - began)) is not None:
                 self._note_dial(trouble)
@@ -254,27 +255,29 @@ class Pool(_core.AsyncPool, Lending):
         """Begins a dial that no caller waits for."""
         dials.append(self._start_dial(claim, self._dial_deadline(None)))
 
-    async def _connect(self, until: float | None) -> Conn:
+    async def _connect(self, until: float | None, doing: _Doing) -> Conn:
         """A connection that is ready for use."""
         try:
             conn = await self._dialled(until)
         except Timeout as error:
-            raise self._too_slow(f"connecting to {self.addr}") from error
+            raise self._too_slow(doing) from error
         try:
             if self._context is not None:
+                doing.what = f"agreeing on TLS with {self.addr}"
                 host = self._options["server_hostname"] or self.addr.host or LOCALHOST
                 try:
                     await conn._tls_client(self._context, host, until)
                 except Timeout as error:
-                    raise self._too_slow(f"agreeing on TLS with {self.addr}") from error
+                    raise self._too_slow(doing) from error
             if (on_connect := self._options["on_connect"]) is not None:
+                doing.what = f"setting up a connection to {self.addr}"
                 conn.set_deadline(until)
                 try:
                     await _finished(on_connect(conn), until)
                 except Timeout as error:
                     if not is_over(until):
                         raise  # of a limit that the hook has set itself
-                    raise self._too_slow(f"setting up a connection to {self.addr}") from error
+                    raise self._too_slow(doing) from error
         except BaseException:
             conn._discard()
             raise
@@ -381,14 +384,14 @@ class Pool(_core.AsyncPool, Lending):
 
 
 class _Doing:
-    """A dial under way, and what it is at."""
+    """A dial under way, and what it is at: a caller whose time is over says so."""
 
-    def __init__(self, dial: asyncio.Task[None], what: str) -> None:
-        self.dial = dial
-        self._what = what
+    def __init__(self, address: Address) -> None:
+        self.dial: asyncio.Task[None] | None = None
+        self.what = f"connecting to {address}"
 
     def __str__(self) -> str:
-        return self._what
+        return self.what
 
 
 def _wrapped(sock: socket.socket) -> Conn:
