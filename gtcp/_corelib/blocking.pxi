@@ -352,7 +352,10 @@ cdef class BlockingConn(BaseConn):
         return iterator.over(self, timeout)
 
     def lines(self, *, timeout=None, max_size=None):
-        """An iterator over the lines that come, as `recv_line` gives them; it ends at a clean EOF."""
+        """An iterator over the lines that come, as `recv_line` gives them; it ends at a clean EOF.
+
+        `timeout`: seconds for each line; `max_size`: bytes of one at most (1 MiB). Raises as `recv_line` does.
+        """
         cdef UnitIterator iterator = UnitIterator()
         iterator.unit.kind = LINE
         get_needle(NEWLINE, max_size, &iterator.unit)

@@ -84,7 +84,10 @@ cdef class BaseConn:
     # -- settings
 
     def set_deadline(self, when):
-        """From now on every call ends at `when` (`time.monotonic()` seconds; None: no limit) at the latest."""
+        """From now on every call ends at `when` (`time.monotonic()` seconds; None: no limit) at the latest.
+
+        The earlier of this and a call's own timeout holds. ValueError or TypeError for a moment that is none.
+        """
         self.recv_deadline = self.send_deadline = moment_of(when)
 
     def set_deadline_recv(self, when):
@@ -96,7 +99,7 @@ cdef class BaseConn:
         self.send_deadline = moment_of(when)
 
     def set_buffer_wait_recv(self, seconds_, /):
-        """The silence in seconds that ends `recv(-1)`; once set, it is waited for after every read."""
+        """The silence in seconds that ends `recv(-1)`; once set, waited for after every read. ValueError below 0."""
         cdef int64_t gap = nanoseconds(seconds_, "buffer_wait_recv")
         self.gap = min(gap, NEVER // 2)
         self.patient = True

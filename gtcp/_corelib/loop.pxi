@@ -261,7 +261,8 @@ cdef class LoopWatch(Watch):
     cdef int credit                 # see CREDIT
 
     cdef int check_loop(self) except -1:
-        """RuntimeError in a thread where another loop runs, or none. Asking which costs as much as a buffered receive."""
+        """RuntimeError in a thread where another loop runs, or none."""
+        # The thread first: to ask which loop runs costs as much as a buffered receive.
         if pythread.PyThread_get_thread_ident() != self.thread and get_running_loop() is not self.loop:
             raise RuntimeError("this connection belongs to another event loop: only the one that opened it may use it")
         return 0
