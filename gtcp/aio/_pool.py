@@ -8,7 +8,8 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -272,12 +273,8 @@ class Pool(_core.AsyncPool, Lending):
             if (on_connect := self._options["on_connect"]) is not None:
                 doing.what = f"setting up a connection to {self.addr}"
                 conn.set_deadline(until)
-                try:
+                with self._blaming(until, doing):
                     await _finished(on_connect(conn), until)
-                except Timeout as error:
-                    if not is_over(until):
-                        raise  # of a limit that the hook has set itself
-                    raise self._too_slow(doing) from error
         except BaseException:
             conn._discard()
             raise
@@ -301,13 +298,19 @@ class Pool(_core.AsyncPool, Lending):
             return False
         if (on_acquire := self._options["on_acquire"]) is not None:
             lease.set_deadline(deadline)
-            try:
+            with self._blaming(deadline, f"waiting for on_acquire of the pool of {self.addr}"):
                 await _finished(on_acquire(lease), deadline)
-            except Timeout as error:
-                if not is_over(deadline):
-                    raise  # of a limit that the hook has set itself
-                raise self._too_slow(f"waiting for on_acquire of the pool of {self.addr}") from error
         return True
+
+    @contextmanager
+    def _blaming(self, until: float | None, doing: object) -> Iterator[None]:
+        """A hook that has not ended by `until` is a PoolTimeout; a limit that it has set itself is its own affair."""
+        try:
+            yield
+        except Timeout as error:
+            if not is_over(until):
+                raise
+            raise self._too_slow(doing) from error
 
     async def _passes(self, check: Check, lease: PoolConn, deadline: float | None) -> bool:
         until = earlier(deadline, _core.to_deadline(self._options["check_timeout"]))
