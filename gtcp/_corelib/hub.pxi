@@ -131,6 +131,7 @@ cdef class Hub(Poller):
     cdef int credit                 # reads and sends that it may make before it steps aside
     cdef Fiber first_ready          # those that can go on, first come first served
     cdef Fiber last_ready
+    cdef Fiber turn_end             # the last of those whose turn it is, None once it has begun
     cdef Timers timers              # those that sleep with a deadline
     cdef list laden                 # connections with gathered sends of the greenlet that runs
     cdef bint sleeping
@@ -240,19 +241,22 @@ cdef class Hub(Poller):
 
     cdef int run_ready(self) except -1:
         """Switches to each that could go on when the turn began; what becomes ready meanwhile comes next turn."""
-        cdef Fiber fiber
-        cdef Fiber last = self.last_ready
-        while self.first_ready is not None and self.generation == posix.generation:
-            fiber = self.first_ready
-            self.first_ready = fiber.next_ready
-            if self.first_ready is None:
-                self.last_ready = None
-            fiber.next_ready = None
-            fiber.ready = False
-            self.switch_to(fiber)
-            if fiber is last:
-                break
+        self.turn_end = self.last_ready
+        while self.turn_end is not None and self.generation == posix.generation:
+            self.switch_to(self.next_of_turn())
         return 0
+
+    cdef Fiber next_of_turn(self):
+        """Takes the next out of the queue; there is one until the turn ends."""
+        cdef Fiber fiber = self.first_ready
+        self.first_ready = fiber.next_ready
+        if self.first_ready is None:
+            self.last_ready = None
+        if fiber is self.turn_end:
+            self.turn_end = None
+        fiber.next_ready = None
+        fiber.ready = False
+        return fiber
 
     cdef int switch_to(self, Fiber fiber) except -1:
         if fiber.done.is_set:
@@ -265,6 +269,16 @@ cdef class Hub(Poller):
             greenlet.switch(fiber.stack)
         finally:
             self.current = None
+        return 0
+
+    cdef int switch_on(self) except -1:
+        """Switches from a greenlet to the next, without a stop at the hub if it has a stack to go on with."""
+        if self.turn_end is None or self.first_ready.stack is None or self.generation != posix.generation:
+            greenlet.switch(self.main)
+        else:
+            self.current = self.next_of_turn()
+            self.credit = FAIR_SHARE
+            greenlet.switch(self.current.stack)
         return 0
 
     cdef int wake(self, Timed sleeper) except -1:
@@ -317,7 +331,7 @@ cdef class Hub(Poller):
             self.timers.set(fiber, deadline)
             fiber.woken = fiber.ready       # woken since it last slept: whatever it was is looked at first
             fiber.asleep = True
-            greenlet.switch(self.main)
+            self.switch_on()
             fiber.asleep = False
             fiber.deadline = NEVER
         fiber.raise_thrown()
