@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
 import warnings
@@ -33,15 +34,21 @@ class Handle(_core.BaseConn):
     def from_socket(cls, sock: socket.socket) -> Self:
         """Takes a connected stream socket over: `sock` is detached, the connection owns the descriptor.
 
-        TypeError for anything but a stream socket; `sock` is as before then.
+        TypeError for anything but a stream socket, ValueError for one that is closed, that listens or that was never
+        connected; `sock` is as before then.
         """
         if not isinstance(sock, socket.socket):
             raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
         if sock.type != socket.SOCK_STREAM:
             raise TypeError(f"sock must be a stream socket, not {sock.type!r}")
+        if sock.fileno() < 0:
+            raise ValueError("sock must be connected, this one is closed")
+        local, remote = names_of(sock)
+        if remote is None:
+            _check_connected(sock)
         conn = cls.__new__(cls)
         tune(sock)
-        conn._take_socket(sock)
+        conn._adopt(sock, local, remote)
         return conn
 
     def _name_for_tls(self, server_hostname: str | None) -> str:
@@ -201,6 +208,16 @@ def names_of(sock: socket.socket) -> tuple[object, object]:
         return sock.getsockname(), sock.getpeername()
     except OSError:
         return sock.getsockname(), None
+
+
+def _check_connected(sock: socket.socket) -> None:
+    """ValueError for a socket that has no peer and never had one. One whose peer is gone has its end to be read."""
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ValueError(f"sock must be connected, this one listens at {of_socket(sock.getsockname())}")
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    if not any(events & select.POLLIN for _, events in poll.poll(0)):
+        raise ValueError("sock must be connected, this one has no peer")
 
 
 def check_name(server_hostname: str | None) -> str | None:

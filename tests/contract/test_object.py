@@ -5,6 +5,7 @@ import copy
 import os
 import pickle
 import re
+import select
 import socket
 import weakref
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 import pytest
 
 import gtcp
+import gtcp.aio
 from contract.makers import Maker
 from contract.operations import OPERATIONS
-from support.peers import closed_address, socket_pair
-from support.timing import LONG
+from support.peers import closed_address, deaf_address, reset, socket_pair
+from support.timing import LONG, eventually
 
 TYPES = [gtcp.Conn, gtcp.PoolConn]
 
@@ -148,8 +150,39 @@ def test_H13_from_a_datagram_socket() -> None:
 def test_H13_from_a_closed_socket() -> None:
     sock = socket.socket()
     sock.close()
-    with pytest.raises((OSError, ValueError)):
+    with pytest.raises(ValueError, match="this one is closed"):
         gtcp.Conn.from_socket(sock)
+
+
+@pytest.mark.parametrize("kind", [gtcp.Conn, gtcp.aio.Conn], ids=["Conn", "aio.Conn"])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
+def test_H13_from_a_socket_that_is_not_connected(kind: Any, family: int, tmp_path: Any) -> None:
+    with socket.socket(family) as sock:
+        address: Any = ("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "socket")
+        for words, change in (("no peer", None), ("no peer", sock.bind), ("this one listens at", sock.listen)):
+            if change is not None:
+                change(*[address] if change == sock.bind else [])
+            with pytest.raises(ValueError, match=words):
+                kind.from_socket(sock)
+            assert sock.fileno() >= 0
+
+
+def test_H13_from_a_socket_that_is_still_connecting() -> None:
+    with deaf_address() as address, socket.socket() as sock:
+        host, _, port = address.rpartition(":")
+        sock.setblocking(False)
+        sock.connect_ex((host, int(port)))
+        with pytest.raises(ValueError, match="no peer"):
+            gtcp.Conn.from_socket(sock)
+
+
+def test_H13_from_a_socket_whose_peer_is_gone() -> None:
+    """It was a connection: the first call tells what became of it."""
+    with socket_pair() as (ours, theirs):
+        reset(theirs)
+        eventually(lambda: select.select([ours], [], [], 0)[0])
+        with gtcp.Conn.from_socket(ours) as conn, pytest.raises(gtcp.ResetError):
+            conn.recv(1, timeout=LONG)
 
 
 def test_a_lease_is_made_by_its_pool_only() -> None:
