@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from gtcp import _core
 from gtcp._address import Address
 from gtcp._dial import Dialer, SocketOption, earlier
 from gtcp._resolve import Lookup, Target, lookups, numeric
+
+if TYPE_CHECKING:
+    from gtcp._conn import Conn
 
 # Between two looks at whether the result is still wanted.
 _SLICE = 0.1
@@ -26,6 +30,7 @@ class Attempt:
         self._lookup: Lookup | None = None
         self._dialer: Dialer | None = None
         self._connected = False
+        self._conn: Conn | None = None
         self._cancel = _core.Signal()
 
     def __str__(self) -> str:
@@ -61,12 +66,23 @@ class Attempt:
         self.close()
         return None
 
-    def cancel(self) -> bool:
-        """Ends it from another thread: nothing stays open. False when it is connected already."""
+    def set_up(self, conn: Conn) -> None:
+        """It has led to this connection, on which there is something to be said before it is ready for use."""
+        self._conn = conn
+        if self.is_cancelled():
+            conn.close()
+
+    def is_connected(self) -> bool:
+        """There is a connection already."""
+        return self._conn is not None
+
+    def cancel(self) -> None:
+        """Ends it from another thread: nothing stays open, and who talks on the connection is told."""
         self._cancel.set()
-        if not self._connected:
+        if self._conn is not None:
+            self._conn.close()
+        elif not self._connected:
             self.close()
-        return not self._connected
 
     def is_cancelled(self) -> bool:
         return self._cancel.is_set

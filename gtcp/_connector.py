@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 from gtcp import _core
 from gtcp._address import Address
 from gtcp._attempt import Attempt
-from gtcp._conn import Conn, tls_context
-from gtcp._errors import PoolTimeout, Timeout
+from gtcp._conn import Conn, Handle, tls_context
+
+C = TypeVar("C", bound=Handle)
 
 
 class Connector:
@@ -34,50 +36,60 @@ class Connector:
         attempt: Attempt,
         until: float | None,
         wanted: Callable[[], bool],
-        too_slow: Callable[[str], PoolTimeout],
+        blaming: Callable[[float | None, str], AbstractContextManager[None]],
     ) -> Conn | None:
         """A connection that is ready for use; None when it is not wanted any more or time is up before it connects.
 
-        Raises what `too_slow` makes of the words for a TLS handshake that does not end in time.
+        `blaming(until, words)`: says so when what happens inside does not end in time.
         """
         if self._dial is not None:
-            conn = self._dialled_by_user(self._dial, until)
+            with blaming(until, f"connecting to {self.addr}"):
+                made = self._dial(self.addr, _core.remaining(until))
+            conn = adopt_dialled(made, Conn)
         else:
             sock = attempt.finish(until, wanted)
             if sock is None:
                 return None
-            conn = wrap(sock)
+            conn = wrap(sock, Conn)
         try:
+            attempt.set_up(conn)
             if self._context is not None:
                 from gtcp import _tls
 
-                try:
+                with blaming(until, f"agreeing on TLS with {self.addr}"):
                     _tls.connect(conn, self._context, self._server_hostname or self.addr.host, until)
-                except Timeout as error:
-                    raise too_slow(f"agreeing on TLS with {self.addr}") from error
             if self._on_connect is not None:
                 conn.set_deadline(until)
-                self._on_connect(conn)
+                with blaming(until, f"setting up a connection to {self.addr}"):
+                    self._on_connect(conn)
         except BaseException:
             conn.close()
             raise
         return conn
 
-    def _dialled_by_user(self, dial: Callable[[Address, float | None], Any], until: float | None) -> Conn:
-        made = dial(self.addr, _core.remaining(until))
-        if isinstance(made, socket.socket):
-            return Conn.from_socket(made)
-        if not isinstance(made, Conn):
-            raise TypeError(f"dial must answer a connected socket or Conn, not {type(made).__name__}")
-        return made
 
-
-def wrap(sock: socket.socket) -> Conn:
+def wrap(sock: socket.socket, conn_type: type[C]) -> C:
     """A handle for a socket that a dial made; the socket is closed when this fails."""
     try:
-        conn = Conn.__new__(Conn)
+        conn = conn_type.__new__(conn_type)
         conn._take_socket(sock)
     except BaseException:
         sock.close()
         raise
     return conn
+
+
+def adopt_dialled(made: object, conn_type: type[C]) -> C:
+    """The connection that a user's `dial` has answered. A socket that cannot be one is closed."""
+    if isinstance(made, conn_type):
+        return made
+    kind = f"a connected socket or {conn_type.__module__}.{conn_type.__name__}"
+    if not isinstance(made, socket.socket):
+        raise TypeError(f"dial must answer {kind}, not {type(made).__name__}")
+    try:
+        return conn_type.from_socket(made)
+    except BaseException as error:
+        made.close()
+        if isinstance(error, (TypeError, ValueError)):
+            raise type(error)(f"dial must answer {kind}: {error}") from None
+        raise

@@ -485,12 +485,12 @@ class BasePool:
     """What every Pool shares. It calls methods of its subclass, those with a flag in `_configure` only if that is set.
 
     `_begin(claim, deadline)`: begins the dial of a claim, which ends in `_settle` or `_fail`, or goes on elsewhere
-    after `_pass_on`. `_cancel(doing) -> bool`: nobody wants the result of a dial that goes on elsewhere; True when it
-    has ended by that. `_unanswered(seconds)`: a dial has ended by that, after so many seconds.
+    after `_pass_on`. `_cancel(doing) -> bool`: nobody wants the result of a dial that goes on elsewhere; True when that
+    ends it. `_unanswered(seconds)`: a dial has ended by that, after so many seconds.
     `_redial(deadline) -> BaseConn`: a new connection for a lease whose old one is dead. `_lifetime() -> float | None`:
     seconds that a new connection may live.
 
-    `_greet(lease, reused, deadline) -> bool` (greets): whether a lease may begin. `_part(lease) -> bool` (parts):
+    `_greet(lease, reused, deadline) -> bool` (greeters): whether a lease may begin. `_part(lease) -> bool` (parts):
     whether its connection may go back. `_mourn(conn, reason)` (mourns): a connection has been closed.
 
     `_hold(lease)` (if there is a `held`): a lease has begun. What it puts into that dict under the lease's id goes when
@@ -525,7 +525,7 @@ class BasePool:
         look: bool,
         renews: bool,
         one_way: bool,
-        greets: bool,
+        greeters: str,
         parts: bool,
         mourns: bool,
         held: dict[int, Any] | None,

@@ -31,6 +31,7 @@ include "_corelib/loop.pxi"         # waiting in an event loop of asyncio
 include "_corelib/aio.pxi"          # a call as an awaitable
 include "_corelib/aiocalls.pxi"     # the different calls
 include "_corelib/aioconn.pxi"      # the handle that has them
+include "_corelib/seeker.pxi"       # how a caller waits for a connection of a pool
 include "_corelib/lease.pxi"        # a handle on loan from a pool
 include "_corelib/pool.pxi"         # what the Python layer builds its pool on
 include "_corelib/aiopool.pxi"      # one whose callers are tasks

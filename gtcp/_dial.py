@@ -160,6 +160,11 @@ class Dialer:
             sock.close()
 
 
+def is_over(deadline: float | None) -> bool:
+    """The moment has come."""
+    return deadline is not None and _core.remaining(deadline) == 0
+
+
 def tune(sock: socket.socket) -> None:
     """What Go sets on every TCP connection: no delay for small packets, keepalive after 15 s of silence."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):

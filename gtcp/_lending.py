@@ -6,14 +6,16 @@ import logging
 import random
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
-from gtcp._dial import earlier
+from gtcp._dial import earlier, is_over
 from gtcp._errors import PoolClosed, PoolTimeout, Timeout
 from gtcp._options import check_count
-from gtcp._pooloptions import check_options
+from gtcp._pooloptions import check_options, given
 from gtcp._stats import PoolStats
 from gtcp._watchlist import Watchlist
 
@@ -26,6 +28,9 @@ _TELLING = 1.0
 # for connections that nobody uses.
 _FILL_PAUSE = 0.1
 _FILL_PAUSE_LAST = 10.0
+# Dials of one `prefill` at the same time.
+_PARALLEL = 16
+UNSET: Any = object()
 
 
 class Lending(_core.BasePool):
@@ -39,12 +44,14 @@ class Lending(_core.BasePool):
     def _open(
         self,
         addr: AddressLike | Address,
-        options: dict[str, Any],
+        arguments: Mapping[str, Any],
         lease_type: type[_core.BaseConn],
         conn_type: type[_core.BaseConn],
     ) -> None:
+        """`arguments`: the options, and what else a constructor knows."""
         if hasattr(self, "_options"):
             raise RuntimeError("this Pool has been opened already")
+        options = given(arguments)
         check_options(options)
         self._options: Any = options
         self.addr = parse(addr)
@@ -74,7 +81,7 @@ class Lending(_core.BasePool):
             # A new connection would lack what on_acquire has set up on the old one.
             renews=options["reconnect"] and options["on_acquire"] is None,
             one_way=options["one_way"],
-            greets=self._check is not None or options["on_acquire"] is not None,
+            greeters=" or ".join(name for name in ("check", "on_acquire") if callable(options[name])),
             parts=options["on_release"] is not None,
             mourns=options["on_close"] is not None,
             held=None if self._watchlist is None else self._watchlist.held,
@@ -114,6 +121,16 @@ class Lending(_core.BasePool):
     def _dial_deadline(self, deadline: float | None) -> float | None:
         return earlier(deadline, _core.to_deadline(self._options["connect_timeout"]))
 
+    @contextmanager
+    def _blaming(self, until: float | None, doing: object) -> Iterator[None]:
+        """What has not ended by `until` is a PoolTimeout; a limit that a user's function has set is its own affair."""
+        try:
+            yield
+        except Timeout as error:
+            if not is_over(until):
+                raise
+            raise self._too_slow(doing) from error
+
     def _too_slow(self, doing: object) -> PoolTimeout:
         error = PoolTimeout(f"timed out while {doing} ({self.numbers()})")
         error.stats = self.stats()
@@ -151,6 +168,27 @@ class Lending(_core.BasePool):
             return None
         lifetime: float = self._options["max_lifetime"] * (1.0 - self._options["lifetime_jitter"] * random.random())
         return lifetime
+
+    # -- dialling ahead
+
+    def _missing(self, n: int) -> int:
+        """How many dials `prefill(n)` needs."""
+        check_count("n", n, 0)
+        max_idle = self._options["max_idle"]
+        return (n if max_idle is None else min(n, max_idle)) - self.stats().idle
+
+    def _begin_some(self, missing: int, bring: Callable[[_core.Claim], object]) -> list[_core.Claim]:
+        """Begins as many of them as may be under way at the same time, and as limits and address permit."""
+        return [claim for _ in range(min(missing, _PARALLEL)) if (claim := self._begin_apart(bring))]
+
+    def _pause_to_dial(self, deadline: float | None) -> float | None:
+        """Seconds until the address may be dialled again; None when there are no places."""
+        if self.closed:
+            raise PoolClosed("the pool is closed")
+        pause = self._next_try()
+        if pause is not None and (left := _core.remaining(deadline)) is not None and left < pause:
+            raise self._too_slow(f"waiting to dial {self.addr} again")
+        return pause
 
     # -- leases, for the core
 

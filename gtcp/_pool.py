@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gtcp import _core, _reaper
 from gtcp._address import Address, AddressLike
@@ -17,8 +17,7 @@ from gtcp._connector import Connector, wrap
 from gtcp._dial import SocketOption, earlier
 from gtcp._errors import Error, PoolClosed
 from gtcp._lease import PoolConn
-from gtcp._lending import Lending
-from gtcp._options import check_count
+from gtcp._lending import UNSET, Lending
 from gtcp._threads import workers
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ logger = logging.getLogger("gtcp")
 # How long a caller drives its own dial; what takes longer goes on in a thread, and the caller waits for whatever
 # connection is there first.
 _HANDS_ON = 0.005
-# Dials of one `prefill` at the same time.
-_PARALLEL = 16
-_UNSET: Any = object()
 
 
 class Pool(_core.BlockingPool, Lending):
@@ -95,10 +91,8 @@ class Pool(_core.BlockingPool, Lending):
         on_release: Callable[[PoolConn], object] | None = None,
         on_close: Callable[[Conn, str], object] | None = None,
     ) -> None:
-        names = Pool.__init__.__kwdefaults__ or {}
-        options = {name: value for name, value in locals().items() if name in names}
-        self._open(addr, options, PoolConn, Conn)
-        self._connector = Connector(self.addr, options)
+        self._open(addr, locals(), PoolConn, Conn)
+        self._connector = Connector(self.addr, self._options)
         # For the shared pools: made by PoolConn, not by get_pool; strings it is known by; how it is forgotten.
         self._implicit = True
         self._spellings: list[str] = []
@@ -112,50 +106,37 @@ class Pool(_core.BlockingPool, Lending):
 
     # -- for users
 
-    def prefill(self, n: int, timeout: float | None = _UNSET) -> None:
+    def prefill(self, n: int, timeout: float | None = UNSET) -> None:
         """Dials until `n` connections are idle, or as many as the limits allow.
 
         `timeout`: seconds for all of them, by default the pool's. Raises what dialling raises; those that succeeded
         stay.
         """
-        check_count("n", n, 0)
-        deadline = _core.to_deadline(self._options["timeout"] if timeout is _UNSET else timeout)
-        if (max_idle := self._options["max_idle"]) is not None:
-            n = min(n, max_idle)
-        missing = n - self.stats().idle
+        missing = self._missing(n)
+        deadline = _core.to_deadline(self._options["timeout"] if timeout is UNSET else timeout)
         while missing > 0:
-            claims = [claim for _ in range(min(missing, _PARALLEL)) if (claim := self._begin_apart(self._bring_apart))]
-            if not claims and not self._wait_for_gate(deadline):
-                return
+            claims = self._begin_some(missing, self._bring_apart)
+            if not claims:
+                if (pause := self._pause_to_dial(deadline)) is None:
+                    return
+                _core.sleep(pause)
             for error in [self._outcome(claim, deadline) for claim in claims]:
                 if error is not None:
                     raise error
             missing -= len(claims)
 
-    def _wait_for_gate(self, deadline: float | None) -> bool:
-        """No place for a dial: False when that is the pool's limit, else waits until the address may be tried again."""
-        if self.closed:
-            raise PoolClosed("the pool is closed")
-        pause = self._next_try()
-        if pause is None:
-            return False
-        if (left := _core.remaining(deadline)) is not None and left < pause:
-            raise self._too_slow(f"waiting to dial {self.addr} again")
-        _core.sleep(pause)
-        return True
-
-    def close(self, timeout: float | None = _UNSET) -> int:
+    def close(self, timeout: float | None = UNSET) -> int:
         """Closes the idle connections now and those on loan when they come back. Idempotent, from any thread.
 
         Callers that wait and later ones get PoolClosed. With `timeout` it waits so many seconds (None: no limit) for
         the leases to come back, then closes the connections of the others under their users, who get ClosedError.
         Answers how many these were.
         """
-        deadline = None if timeout is _UNSET else _core.to_deadline(timeout)
+        deadline = None if timeout is UNSET else _core.to_deadline(timeout)
         self._shut()
         if self._forget is not None:
             self._forget()
-        return 0 if timeout is _UNSET else self._cut(deadline)
+        return 0 if timeout is UNSET else self._cut(deadline)
 
     def __enter__(self) -> Self:
         return self
@@ -185,7 +166,7 @@ class Pool(_core.BlockingPool, Lending):
         """Drives a dial for a moment: False when it takes longer."""
         sock = attempt.drive(earlier(_core.to_deadline(_HANDS_ON), until))
         if sock is not None:
-            self._settle_or_close(claim, wrap(sock))
+            self._settle_or_close(claim, wrap(sock, Conn))
             return True
         if _core.remaining(until) == 0:
             attempt.close()
@@ -193,8 +174,11 @@ class Pool(_core.BlockingPool, Lending):
         return False
 
     def _cancel(self, attempt: Attempt) -> bool:
-        """Nobody wants the result of a dial: True when it has ended by that."""
-        return self._options["dial"] is None and attempt.cancel()
+        """Nobody wants the result of a dial: True when that ends it, which a `dial` of the user's does not notice."""
+        if self._options["dial"] is not None and not attempt.is_connected():
+            return False
+        attempt.cancel()
+        return True
 
     def _settle_or_close(self, claim: _core.Claim, conn: Conn) -> None:
         try:
@@ -219,7 +203,9 @@ class Pool(_core.BlockingPool, Lending):
 
     def _bring_apart(self, claim: _core.Claim) -> None:
         """Begins a dial that no caller drives."""
-        self._submit(partial(self._bring, claim, self._connector.attempt(), self._dial_deadline(None)))
+        attempt = self._connector.attempt()
+        self._pass_on(claim, attempt)
+        self._submit(partial(self._bring, claim, attempt, self._dial_deadline(None)))
 
     def _redial(self, deadline: float | None) -> Conn:
         """A new connection for a lease whose old one is dead."""
@@ -234,7 +220,7 @@ class Pool(_core.BlockingPool, Lending):
         return conn
 
     def _connect(self, attempt: Attempt, until: float | None) -> Conn:
-        conn = self._connector.open(attempt, until, lambda: not self.closed, self._too_slow)
+        conn = self._connector.open(attempt, until, lambda: not self.closed, self._blaming)
         if conn is None:
             raise PoolClosed("the pool is closed") if self.closed else self._too_slow(attempt)
         return conn
@@ -281,16 +267,18 @@ class Pool(_core.BlockingPool, Lending):
         _reaper.watch()
 
     def _bring_idle(self, claim: _core.Claim) -> None:
+        attempt = self._connector.attempt()
+        self._pass_on(claim, attempt)
         self._filling.add(claim)
         try:
-            workers.submit(partial(self._add_idle, claim))
+            workers.submit(partial(self._add_idle, claim, attempt))
         except BaseException:
             self._filling.discard(claim)
             raise
 
-    def _add_idle(self, claim: _core.Claim) -> None:
+    def _add_idle(self, claim: _core.Claim, attempt: Attempt) -> None:
         try:
-            self._bring(claim, self._connector.attempt(), self._dial_deadline(None))
+            self._bring(claim, attempt, self._dial_deadline(None))
         finally:
             self._filling.discard(claim)
         self._filled(claim)

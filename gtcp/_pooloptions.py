@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from gtcp._options import check_count, check_number
@@ -55,6 +55,11 @@ class PoolOptions(CommonOptions, total=False):
     on_close: Callable[[Conn, str], object] | None
 
 
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The options among the arguments of a Pool."""
+    return {name: arguments[name] for name in PoolOptions.__annotations__}
+
+
 def check_options(options: dict[str, Any]) -> None:
     """TypeError or ValueError for the first option of a pool that cannot be; copies what the caller could change."""
     for name, least in (("max_size", 1), ("max_idle", 0), ("min_idle", 0), ("max_waiting", 0), ("max_uses", 1)):
@@ -81,6 +86,8 @@ def check_options(options: dict[str, Any]) -> None:
                 pass
             case _:
                 raise TypeError(f"socket_options must be (level, name, int or bytes) each, got {option!r}")
+    if options["dial"] is not None and options["socket_options"]:
+        raise ValueError("socket_options are for the dial of the pool, but dial is given, too: let it set them")
     for name in ("one_way", "reconnect") if callable(options["check"]) else ("check", "one_way", "reconnect"):
         if not isinstance(options[name], bool):
             raise TypeError(f"{name} must be a bool, not {type(options[name]).__name__}")

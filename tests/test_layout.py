@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "_conn": CONN,
     "_threads": {"_core"},
     "_reaper": {"_core", "_threads"},
-    "_attempt": CONN,
+    "_attempt": CONN | {"_conn"},
     "_lease": CONN | {"_conn"},
     "_pooloptions": LEASE,
     "_watchlist": LEASE,

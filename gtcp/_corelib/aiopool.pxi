@@ -160,8 +160,7 @@ cdef class AsyncPool(BasePool):
             while True:
                 while claim.queue is self.waiting:
                     if claim.dial == DIAL_ALLOWED:
-                        claim.dial = DIAL_BEGUN
-                        self._begin(claim, seconds_of(deadline))
+                        self.begin(claim, deadline)
                     elif claim.parker.woken:
                         claim.parker = parker_in_loop(self.loop, self.thread)
                     else:
@@ -171,8 +170,9 @@ cdef class AsyncPool(BasePool):
                 stream = self.take_gift(claim)
                 if stream is not None:
                     return stream
-        except:
+        except BaseException as error:
             self.give_up(claim)
+            self.blame_deadline(error, deadline, claim.doing)
             raise
         finally:
             self.note_wait(since)
@@ -220,7 +220,7 @@ cdef class AsyncPool(BasePool):
         """The same when somebody has to be waited for."""
         cdef Stream stream
         cdef int64_t pause
-        cdef int attempt = 0
+        cdef int attempt = 0, spoilt = 0
         while True:
             stream = self.borrow(posix.now())
             if stream is None:
@@ -233,7 +233,10 @@ cdef class AsyncPool(BasePool):
                 self.note_lease(lease, posix.now())
                 return lease
             attempt += 1
-            pause = 0 if lease.reused else min(CHECK_PAUSE << min(attempt, 8), CHECK_PAUSE_LAST)
+            pause = 0
+            if not lease.reused or not stream.closed:
+                spoilt += 1
+                pause = self.pause_after(spoilt)
             since = posix.now()
             if pause >= deadline - since:
                 self.timeouts += 1
@@ -247,8 +250,9 @@ cdef class AsyncPool(BasePool):
             welcome = await self._greet(lease, lease.reused, seconds_of(deadline))
             if welcome and self.is_in_step(lease, stream):
                 return True
-        except:
+        except BaseException as error:
             self.reject(lease, stream, ERROR)
+            self.blame_deadline(error, deadline, "waiting for on_acquire")
             raise
         self.reject(lease, stream, CHECK)
         return False

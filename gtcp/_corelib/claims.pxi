@@ -19,8 +19,11 @@ cdef enum:
     # A probe that says nothing for a second no longer keeps the next one from its try.
     PROBE_PATIENCE = 1000000000
     # A dial whose caller was served otherwise spares the next caller one of its own, for 250 ms: without that, a
-    # busy pool would begin a dial for each lease while the first of them is under way.
+    # busy pool would begin a dial for each lease while the first of them is under way. After that it makes room for
+    # another one if there is none; each time twice as late until one succeeds, or a slow dial never would.
     ORPHAN_PATIENCE = 250000000
+    # So many connections in a row that were cleared before they were lent are no accident.
+    WASTED_DIALS = 8
 
 
 @cython.final
@@ -30,10 +33,13 @@ cdef class Claim:
     cdef object gift
     cdef bint shared                # the gift is an exception that others get too
     cdef int64_t since
+    cdef int64_t impatient_at       # half of its time is over: it counts on nobody else's dial any more
     cdef DialState dial
     cdef object doing               # what tells how far somebody else is with it
     cdef int64_t dial_began
     cdef bint probing
+    cdef bint abandoned             # the owner gave up, the dial goes on for others
+    cdef int wasted                 # dials of its own whose connection was cleared at once
     cdef unsigned long generation
     # The queue that it is in, and its neighbours there.
     cdef ClaimQueue queue
@@ -91,14 +97,24 @@ cdef class ClaimQueue:
         if claim.dial != NO_DIAL:
             self.dialling -= 1
 
-    cdef Claim first_since(self, int64_t moment):
-        """The first whose dial began after that."""
-        cdef Claim claim = self.last
+    cdef Claim earliest(self, int64_t moment):
+        """Of those whose dial began after that, the one that began first."""
+        cdef Claim claim = self.first
         cdef Claim found = None
-        while claim is not None and claim.dial_began > moment:
-            found = claim
-            claim = claim.before
+        while claim is not None:
+            if claim.dial_began > moment and (found is None or claim.dial_began < found.dial_began):
+                found = claim
+            claim = claim.behind
         return found
+
+    cdef Py_ssize_t begun_since(self, int64_t moment) noexcept:
+        """How many have dials that began after that."""
+        cdef Claim claim = self.first
+        cdef Py_ssize_t count = 0
+        while claim is not None:
+            count += claim.dial_began > moment
+            claim = claim.behind
+        return count
 
     cdef Claim first_without_dial(self):
         cdef Claim claim = self.first

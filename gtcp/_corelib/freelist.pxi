@@ -7,8 +7,8 @@
 # The books know no way of waiting. Who finds no idle connection (`borrow`) makes a Claim with a parker and
 # `join`s the queue. While it is queued, it begins a dial when `claim.dial` is DIAL_ALLOWED (DIAL_BEGUN from
 # then on, DIAL_ELSEWHERE when others finish it), reports the end by `settle` or `fail`, and else sleeps until
-# its parker is woken or `patience` ends, when it calls `nudge`. Once it is queued no longer, `claim.gift` tells
-# the rest; who gives up calls `leave`.
+# its parker is woken. Once it is queued no longer, `claim.gift` tells the rest; who gives up calls `leave`.
+# seeker.pxi does all that.
 cimport cython
 from libc.stdint cimport int64_t
 
@@ -71,6 +71,7 @@ cdef class FreeList:
     cdef Py_ssize_t connecting
     cdef ClaimQueue waiting
     cdef ClaimQueue orphans         # dials under way that nobody in the queue began
+    cdef int64_t orphan_patience    # how long they spare others a dial, and keep their place from them
     cdef Gate gate
     cdef bint closed
     cdef Signal drained             # set when the pool is closed and nothing is lent any more
@@ -103,6 +104,7 @@ cdef class FreeList:
         self.lent = StreamList()
         self.waiting = ClaimQueue()
         self.orphans = ClaimQueue()
+        self.orphan_patience = ORPHAN_PATIENCE
         self.gate = Gate()
         self.connecting = 0
         self.generation = posix.generation
@@ -156,6 +158,7 @@ cdef class FreeList:
         if self.closed:
             raise_pool_closed()
         claim.since = posix.now()
+        claim.impatient_at = claim.since + (deadline - claim.since) // 2
         # Whoever may not wait gets a dial rather than a refusal.
         patient = deadline > claim.since and self.waiting.size - self.waiting.dialling < self.max_waiting
         if (patient and self.is_covered(1)) or not self.allow(claim):
@@ -179,14 +182,8 @@ cdef class FreeList:
     cdef bint is_covered(self, Py_ssize_t more) noexcept:
         """Dials of others will serve all who wait without one, and `more`, if they end soon."""
         cdef Py_ssize_t wanted = self.waiting.size - self.waiting.dialling + more
-        cdef Claim claim
-        if wanted > self.orphans.size:
-            return False
-        claim = self.orphans.first_since(posix.now() - ORPHAN_PATIENCE)
-        while claim is not None and wanted > 0:
-            wanted -= 1
-            claim = claim.behind
-        return wanted <= 0
+        return wanted <= self.orphans.size \
+            and wanted <= self.orphans.begun_since(posix.now() - self.orphan_patience)
 
     cdef bint allow(self, Claim claim) noexcept:
         """Reserves a place for a dial on behalf of the claim, if limits and address permit one."""
@@ -199,19 +196,6 @@ cdef class FreeList:
         if claim.queue is not None:
             claim.queue.dialling += 1
         return True
-
-    cdef int64_t patience(self, Claim claim, int64_t deadline) noexcept:
-        """Until when the owner of a queued claim sleeps if nobody wakes it; then it calls `nudge`."""
-        cdef Claim orphan
-        if claim.dial != NO_DIAL or self.is_full():
-            return deadline
-        if self.gate.failures:
-            deadline = min(deadline, self.gate.next_moment())
-        if self.orphans.size:
-            orphan = self.orphans.first_since(posix.now() - ORPHAN_PATIENCE)
-            if orphan is not None:
-                deadline = min(deadline, orphan.dial_began + ORPHAN_PATIENCE)
-        return deadline
 
     cdef void unqueue(self, Claim claim) noexcept:
         """Its owner waits no more; a dial that it began goes on."""
@@ -229,6 +213,7 @@ cdef class FreeList:
             self.unqueue(claim)
         if claim.dial == DIAL_ALLOWED or claim.dial == DIAL_BEGUN:
             self.end_dial(claim)
+        claim.abandoned = claim.dial == DIAL_ELSEWHERE
         if isinstance(gift, Stream):
             return self.give_back(<Stream>gift, posix.now())
         return self.nudge()
@@ -239,7 +224,7 @@ cdef class FreeList:
         while self.waiting.size > self.waiting.dialling and not self.is_full():
             claim = self.waiting.first_without_dial()
             if self.is_covered(0) or not self.allow(claim):
-                claim.parker.unpark()   # what it waits for has a moment: see `patience`
+                claim.parker.unpark()   # what it waits for has a moment: see `Seeker.patience`
                 break
             claim.parker.unpark()
         if self.closed and self.lent.size == 0:
@@ -263,6 +248,8 @@ cdef class FreeList:
             return stream.close()       # the parent's, or too late
         self.end_dial(claim)
         self.gate.succeeded()
+        self.orphan_patience = ORPHAN_PATIENCE
+        claim.wasted += stream.born < self.valid_since
         self.created += 1
         self.lent.push(stream)
         self.give_back(stream, posix.now())

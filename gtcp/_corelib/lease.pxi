@@ -1,44 +1,37 @@
-# A handle on loan from a pool: how it is filled, how it comes back, and how a caller waits for a connection.
+# A handle on loan from a pool: how it is filled, and how it comes back.
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
 cimport gtcp._corelib.posix as posix
-from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
 from gtcp._corelib.object cimport new_object
 
 cdef enum:
-    # Between attempts to find a connection that passes the user's check: from 2 to 150 ms.
+    # Between attempts to find a connection that the user's hooks accept, from 2 to 150 ms, and how many there are.
     CHECK_PAUSE = 1000000
     CHECK_PAUSE_LAST = 150000000
+    SPOILT_LEASES = 8
 
 cdef object UNSET = object()
 cdef tuple NOTHING = ()
 
 
-cdef object seconds_of(int64_t moment):
-    """A moment in `time.monotonic()` seconds; None for never."""
-    return None if moment == NEVER else moment / 1e9
-
-
-cdef class Lender(FreeList):
-    # Accounting, waiting as threads and greenlets do, and what handles ask for.
+cdef class Lender(Seeker):
+    # Accounting, waiting, and what handles ask for.
     cdef type lease_type
     cdef type conn_type
     cdef bint one_way               # a lease may end without a reply to its last send
     cdef int64_t timeout            # of acquire, in nanoseconds
     # Whether the layer above wants to be asked and told: `_greet`, `_part`, `_mourn`.
+    cdef str greeters               # what `_greet` calls; empty for nothing
     cdef bint greets
     cdef bint parts
     cdef bint mourns
     cdef dict held                  # what `_hold` notes of each lease, by id; None when nobody watches them
-    cdef set seekers                # who() waits for a connection or dials one
     cdef list unmourned             # (stream, reason) of what ended where no hook can run: in finalizers, amid acquire
     cdef int64_t tended_until       # a pool below min_idle need not be looked after before this moment
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
-        self.seekers = set()
         self.unmourned = []
 
     cdef int lend(self, BaseConn lease, object timeout) except -1:
@@ -46,7 +39,8 @@ cdef class Lender(FreeList):
         cdef int64_t now = posix.now()
         cdef int64_t deadline = now + wait if wait < NEVER - now else NEVER
         cdef Stream stream
-        cdef int attempt = 0
+        cdef int attempt = 0, spoilt = 0
+        cdef int64_t pause
         if self.generation != posix.generation:
             self.after_fork()
         if self.closed:
@@ -60,10 +54,14 @@ cdef class Lender(FreeList):
             if not self.greets or self.greet(lease, stream, deadline):
                 return self.note_lease(lease, now)
             attempt += 1
+            pause = 0
+            # A new connection that is no good will be followed by others like it, and one that is idle again by itself;
+            # an old one may be the last.
+            if not lease.reused or not stream.closed:
+                spoilt += 1
+                pause = self.pause_after(spoilt)
             now = posix.now()
-            # A new connection that is no good will be followed by others like it, an old one may be the last.
-            if now >= deadline or not lease.reused and not pause_within(
-                    min(CHECK_PAUSE << min(attempt, 8), CHECK_PAUSE_LAST), deadline):
+            if now >= deadline or pause and not pause_within(pause, deadline):
                 self.timeouts += 1
                 raise self.timed_out(f"no connection passed the check in time, {attempt} did not")
             now = posix.now()
@@ -106,11 +104,18 @@ cdef class Lender(FreeList):
         try:
             if self._greet(lease, lease.reused, seconds_of(deadline)) and self.is_in_step(lease, stream):
                 return True
-        except:
+        except BaseException as error:
             self.reject(lease, stream, ERROR)
+            self.blame_deadline(error, deadline, "waiting for on_acquire")
             raise
         self.reject(lease, stream, CHECK)
         return False
+
+    cdef int64_t pause_after(self, int spoilt) except -1:
+        """What to wait after so many connections that the hooks left unfit; there is an end to it."""
+        if spoilt == SPOILT_LEASES:
+            raise RuntimeError(f"{self.greeters} ended {spoilt} leases in a row or left them out of step")
+        return min(CHECK_PAUSE << spoilt, CHECK_PAUSE_LAST)
 
     cdef bint is_in_step(self, BaseConn lease, Stream stream) noexcept:
         """The check and the hook have left the lease fit for its user, whose traces begin here."""
@@ -132,125 +137,6 @@ cdef class Lender(FreeList):
             return 0                    # the hook has ended the lease by itself
         lease.stream = None
         return self.retire(stream, reason)
-
-    # -- waiting for a connection
-
-    cdef Stream obtain(self, int64_t since, int64_t deadline):
-        """A connection that comes back or a new one, whichever is there first."""
-        cdef Claim claim = Claim()
-        cdef Stream stream
-        cdef object me
-        claim.parker = new_parker()
-        me = claim.parker.ident
-        stream = self.borrow(posix.now())   # making these can run finalizers, and they can end leases
-        if stream is not None:
-            return stream
-        if me in self.seekers:
-            raise ConcurrencyError("called again from within the acquire that it interrupted")
-        self.queue_up(claim, deadline)
-        try:
-            self.seekers.add(me)
-            while True:
-                self.wait_for_gift(claim, deadline)
-                stream = self.take_gift(claim)
-                if stream is not None:
-                    return stream
-        except BaseException as error:
-            self.give_up(claim)
-            self.blame_deadline(error, deadline, claim.doing)
-            raise
-        finally:
-            self.seekers.discard(me)
-            self.note_wait(since)
-
-    cdef int queue_up(self, Claim claim, int64_t deadline) except -1:
-        if not self.join(claim, deadline):
-            self.timeouts += 1
-            raise self.timed_out("none at once, and nobody may wait" if self.max_waiting == 0
-                                 else f"{self.waiting.size - self.waiting.dialling} callers are waiting already")
-        return 0
-
-    cdef Stream take_gift(self, Claim claim):
-        """The connection of a claim that is queued no longer; None when it is unfit and the claim is queued again."""
-        cdef Stream stream
-        cdef Reason reason
-        if not isinstance(claim.gift, Stream):
-            self.raise_gift(claim)
-        stream = <Stream>claim.gift
-        # A new connection is the caller's, whatever the peer does: else one that hangs up at once would be dialled
-        # again and again.
-        reason = self.spoilt(stream, posix.now()) if stream.uses else REASONS
-        if reason == REASONS:
-            return stream
-        self.rejoin(claim)
-        self.retire(stream, reason)
-        return None
-
-    cdef int give_up(self, Claim claim) except -1:
-        """The caller wants no connection any more."""
-        self.leave(claim)
-        if claim.dial == DIAL_ELSEWHERE and self.waiting.size == 0 and self._cancel(claim.doing):
-            self._unanswered((posix.now() - claim.dial_began) / 1e9)
-            self.fail(claim, None, None)
-        return 0
-
-    cdef int wait_for_gift(self, Claim claim, int64_t deadline) except -1:
-        """Sleeps and dials until the claim is queued no longer."""
-        cdef Parker fresh
-        while claim.queue is self.waiting:
-            if claim.generation != posix.generation:
-                raise ClosedError("the process was forked while this call waited")
-            if claim.dial == DIAL_ALLOWED:
-                claim.dial = DIAL_BEGUN
-                self._begin(claim, seconds_of(deadline))
-            elif claim.parker.woken:
-                fresh = new_parker()
-                claim.parker = fresh    # what happens from here on wakes this one
-            else:
-                PyErr_CheckSignals()    # a signal that came while this thread was awake does not wake it later
-                if not claim.parker.park(self.patience(claim, deadline)) and claim.queue is self.waiting:
-                    self.after_rest(claim, deadline)
-        return 0
-
-    cdef int after_rest(self, Claim claim, int64_t deadline) except -1:
-        if posix.now() < deadline:
-            return self.nudge()
-        self.timeouts += 1
-        raise self.timed_out("no connection in time" if claim.dial == NO_DIAL else f"timed out while {claim.doing}")
-
-    cdef int raise_gift(self, Claim claim) except -1:
-        """Raises what ended the claim; several callers each get an exception of their own."""
-        cdef object error = claim.gift
-        claim.gift = None
-        if error is None:
-            raise_pool_closed()
-        if isinstance(error, PoolTimeout):
-            self.timeouts += 1
-        if claim.shared:
-            try:
-                from copy import copy   # which only few need
-
-                error = copy(error)
-            except Exception:
-                pass                    # one for all is better than none
-        raise error
-
-    cdef int blame_deadline(self, object error, int64_t deadline, object doing) except -1:
-        """The end of acquire's own time is a PoolTimeout, whoever of those at work notices it first."""
-        if isinstance(error, Timeout) and not isinstance(error, PoolTimeout) and posix.now() >= deadline:
-            self.timeouts += 1
-            raise self.timed_out(f"timed out while {doing or 'waiting for a dial'}") from error
-        return 0
-
-    cdef object timed_out(self, str text):
-        error = PoolTimeout(f"{text} ({self.numbers()})")
-        error.stats = self.stats()
-        return error
-
-    cdef void note_wait(self, int64_t since) noexcept:
-        cdef int64_t waited = posix.now() - since
-        self.wait_total += waited
-        self.wait_longest = max(self.wait_longest, waited)
 
     # -- what lease handles ask for
 

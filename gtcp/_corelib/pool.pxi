@@ -14,7 +14,7 @@ cdef class BasePool(Lender):
     # -- for the layer above
 
     def _configure(self, *, type lease_type, type conn_type, max_size, max_idle, min_idle, max_waiting, max_uses, ttl,
-                   timeout, bint fifo, bint look, bint renews, bint one_way, bint greets, bint parts, bint mourns,
+                   timeout, bint fifo, bint look, bint renews, bint one_way, str greeters, bint parts, bint mourns,
                    dict held):
         """Options that have been checked; None for no limit, seconds for times."""
         self.lease_type = lease_type
@@ -30,7 +30,8 @@ cdef class BasePool(Lender):
         self.look = look
         self.renews = renews
         self.one_way = one_way
-        self.greets = greets
+        self.greeters = greeters
+        self.greets = bool(greeters)
         self.parts = parts
         self.mourns = mourns
         self.held = held

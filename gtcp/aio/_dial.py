@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
-from gtcp._dial import Dialer, SocketOption, earlier
+from gtcp._dial import Dialer, SocketOption, earlier, is_over
 from gtcp._errors import Timeout
 from gtcp._resolve import Target, lookups, numeric
 
@@ -89,8 +89,3 @@ async def _writable(fds: Iterable[int], until: float | None) -> list[int]:
 def whole_milliseconds(until: float) -> float:
     """Seconds until the moment, rounded up to what every loop can keep."""
     return math.ceil(_core.remaining(until) * 1000) / 1000
-
-
-def is_over(deadline: float | None) -> bool:
-    """The moment has come."""
-    return deadline is not None and _core.remaining(deadline) == 0

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from gtcp import _core
 from gtcp._address import Address, AddressLike
 from gtcp._conn import tls_context
-from gtcp._dial import SocketOption, earlier
+from gtcp._connector import adopt_dialled, wrap
+from gtcp._dial import SocketOption, earlier, is_over
 from gtcp._errors import ClosedError, PoolClosed, Timeout
-from gtcp._lending import Lending
-from gtcp._options import check_count
+from gtcp._lending import UNSET, Lending
 from gtcp._resolve import LOCALHOST
 from gtcp.aio import _dial
 from gtcp.aio._conn import Conn
-from gtcp.aio._dial import is_over, whole_milliseconds
+from gtcp.aio._dial import whole_milliseconds
 from gtcp.aio._lease import PoolConn, lease_of
 from gtcp.aio._loops import enlist, home_of
 
@@ -36,10 +34,6 @@ if TYPE_CHECKING:
     from gtcp.aio._pooloptions import Check, Dial
 
 logger = logging.getLogger("gtcp")
-
-# Dials of one `prefill` at the same time.
-_PARALLEL = 16
-_UNSET: Any = object()
 
 
 class Pool(_core.AsyncPool, Lending):
@@ -82,8 +76,6 @@ class Pool(_core.AsyncPool, Lending):
         on_release: Callable[[PoolConn], object] | None = None,
         on_close: Callable[[Conn, str], object] | None = None,
     ) -> None:
-        names = Pool.__init__.__kwdefaults__ or {}
-        options = {name: value for name, value in locals().items() if name in names}
         # Dials and hooks under way; the loop itself holds tasks weakly.
         self._dials: set[asyncio.Task[Any]] = set()
         self._hooks: set[asyncio.Task[Any]] = set()
@@ -91,33 +83,31 @@ class Pool(_core.AsyncPool, Lending):
         self._implicit = True
         self._forget: Callable[[], None] | None = None
         self._context = tls_context(tls, server_hostname)
-        self._open(addr, options, PoolConn, Conn)
+        self._open(addr, locals(), PoolConn, Conn)
         enlist(self)
         self._call_if_needed()
 
     # -- for users
 
-    def acquire(self, timeout: float | None = _UNSET) -> PoolConn:
+    def acquire(self, timeout: float | None = UNSET) -> PoolConn:
         """A lease, to be awaited or to be entered by `async with`; arguments and errors as those of `gtcp.Pool`."""
-        if timeout is _UNSET:
+        if timeout is UNSET:
             timeout = self._options["timeout"]
         _core.to_deadline(timeout)
         return lease_of(self, timeout)
 
-    async def prefill(self, n: int, timeout: float | None = _UNSET) -> None:
+    async def prefill(self, n: int, timeout: float | None = UNSET) -> None:
         """Dials until `n` connections are idle, or as many as the limits allow; else as `gtcp.Pool.prefill`."""
-        check_count("n", n, 0)
-        deadline = _core.to_deadline(self._options["timeout"] if timeout is _UNSET else timeout)
         self._enter_loop()
-        if (max_idle := self._options["max_idle"]) is not None:
-            n = min(n, max_idle)
-        missing = n - self.stats().idle
+        missing = self._missing(n)
+        deadline = _core.to_deadline(self._options["timeout"] if timeout is UNSET else timeout)
         while missing > 0:
             dials: list[asyncio.Task[None]] = []
-            bring = partial(self._bring_apart, dials)
-            claims = [claim for _ in range(min(missing, _PARALLEL)) if (claim := self._begin_apart(bring))]
-            if not claims and not await self._wait_for_gate(deadline):
-                return
+            claims = self._begin_some(missing, partial(self._bring_apart, dials))
+            if not claims:
+                if (pause := self._pause_to_dial(deadline)) is None:
+                    return
+                await asyncio.sleep(pause)
             if dials:
                 _, late = await asyncio.wait(dials, timeout=_core.remaining(deadline))
                 if late:
@@ -127,19 +117,7 @@ class Pool(_core.AsyncPool, Lending):
                     raise error
             missing -= len(claims)
 
-    async def _wait_for_gate(self, deadline: float | None) -> bool:
-        """No place for a dial: False when that is the pool's limit, else waits until the address may be tried again."""
-        if self.closed:
-            raise PoolClosed("the pool is closed")
-        pause = self._next_try()
-        if pause is None:
-            return False
-        if (left := _core.remaining(deadline)) is not None and left < pause:
-            raise self._too_slow(f"waiting to dial {self.addr} again")
-        await asyncio.sleep(pause)
-        return True
-
-    async def close(self, timeout: float | None = _UNSET) -> int:
+    async def close(self, timeout: float | None = UNSET) -> int:
         """Closes the idle connections now and those on loan when they come back. Idempotent.
 
         Tasks that wait and later ones get PoolClosed; dials under way are cancelled. With `timeout` it waits so many
@@ -149,7 +127,7 @@ class Pool(_core.AsyncPool, Lending):
         It waits for hooks under way too: until the same moment, or without `timeout` for `check_timeout` seconds.
         RuntimeError in another loop.
         """
-        deadline = None if timeout is _UNSET else _core.to_deadline(timeout)
+        deadline = None if timeout is UNSET else _core.to_deadline(timeout)
         self._check_loop()
         self._shut()
         if self._forget is not None:
@@ -158,7 +136,7 @@ class Pool(_core.AsyncPool, Lending):
             task.cancel()
         if ending := self._dials - {asyncio.current_task()}:
             await asyncio.wait(ending)
-        if timeout is _UNSET:
+        if timeout is UNSET:
             await self._mourned(_core.to_deadline(self._options["check_timeout"]))
             return 0
         cut = await self._drain(deadline)
@@ -204,20 +182,19 @@ class Pool(_core.AsyncPool, Lending):
     # -- dialling, for the core
 
     def _begin(self, claim: _core.Claim, deadline: float | None) -> None:
-        """Begins the dial of a claim, in a task of its own: the caller may be served otherwise meanwhile."""
-        doing = _Doing(self.addr)
-        doing.dial = self._start_dial(claim, self._dial_deadline(deadline), doing)
-        self._pass_on(claim, doing)
+        """Begins the dial of a claim."""
+        self._start_dial(claim, self._dial_deadline(deadline))
 
     def _cancel(self, doing: _Doing) -> bool:
-        """Nobody wants the result of a dial. It ends in the loop's next turn, not now."""
-        if self._options["dial"] is None and doing.dial is not None:
-            doing.dial.cancel()
-        return False
+        """Nobody wants the result of a dial: True when that ends it, in the loop's next turn."""
+        return doing.dial is not None and doing.dial.cancel()
 
-    def _start_dial(self, claim: _core.Claim, until: float | None, doing: _Doing | None = None) -> asyncio.Task[None]:
-        dial = self._keep(self._dials, self._bring(claim, until, doing or _Doing(self.addr)))
+    def _start_dial(self, claim: _core.Claim, until: float | None) -> asyncio.Task[None]:
+        """Begins a dial in a task of its own: its caller may be served otherwise meanwhile."""
+        doing = _Doing(self.addr)
+        doing.dial = dial = self._keep(self._dials, self._bring(claim, until, doing))
         dial.add_done_callback(lambda dial: self._cancelled(claim) if dial.cancelled() else None)
+        self._pass_on(claim, doing)
         return dial
 
     def _cancelled(self, claim: _core.Claim) -> None:
@@ -258,18 +235,14 @@ class Pool(_core.AsyncPool, Lending):
 
     async def _connect(self, until: float | None, doing: _Doing) -> Conn:
         """A connection that is ready for use."""
-        try:
+        with self._blaming(until, doing):
             conn = await self._dialled(until)
-        except Timeout as error:
-            raise self._too_slow(doing) from error
         try:
             if self._context is not None:
                 doing.what = f"agreeing on TLS with {self.addr}"
                 host = self._options["server_hostname"] or self.addr.host or LOCALHOST
-                try:
+                with self._blaming(until, doing):
                     await conn._tls_client(self._context, host, until)
-                except Timeout as error:
-                    raise self._too_slow(doing) from error
             if (on_connect := self._options["on_connect"]) is not None:
                 doing.what = f"setting up a connection to {self.addr}"
                 conn.set_deadline(until)
@@ -282,13 +255,9 @@ class Pool(_core.AsyncPool, Lending):
 
     async def _dialled(self, until: float | None) -> Conn:
         if self._options["dial"] is None:
-            return _wrapped(await _dial.connect(self.addr, until, self._options["socket_options"]))
+            return wrap(await _dial.connect(self.addr, until, self._options["socket_options"]), Conn)
         made = await _finished(self._options["dial"](self.addr, _core.remaining(until)), until)
-        if isinstance(made, socket.socket):
-            return Conn.from_socket(made)
-        if not isinstance(made, Conn):
-            raise TypeError(f"dial must answer a connected socket or gtcp.aio.Conn, not {type(made).__name__}")
-        return made
+        return adopt_dialled(made, Conn)
 
     # -- what the user wants to be asked and told, for the core
 
@@ -298,19 +267,8 @@ class Pool(_core.AsyncPool, Lending):
             return False
         if (on_acquire := self._options["on_acquire"]) is not None:
             lease.set_deadline(deadline)
-            with self._blaming(deadline, f"waiting for on_acquire of the pool of {self.addr}"):
-                await _finished(on_acquire(lease), deadline)
+            await _finished(on_acquire(lease), deadline)
         return True
-
-    @contextmanager
-    def _blaming(self, until: float | None, doing: object) -> Iterator[None]:
-        """A hook that has not ended by `until` is a PoolTimeout; a limit that it has set itself is its own affair."""
-        try:
-            yield
-        except Timeout as error:
-            if not is_over(until):
-                raise
-            raise self._too_slow(doing) from error
 
     async def _passes(self, check: Check, lease: PoolConn, deadline: float | None) -> bool:
         until = earlier(deadline, _core.to_deadline(self._options["check_timeout"]))
@@ -395,17 +353,6 @@ class _Doing:
 
     def __str__(self) -> str:
         return self.what
-
-
-def _wrapped(sock: socket.socket) -> Conn:
-    """A handle for a socket that a dial made; the socket is closed when this fails."""
-    try:
-        conn = Conn.__new__(Conn)
-        conn._take_socket(sock)
-    except BaseException:
-        sock.close()
-        raise
-    return conn
 
 
 async def _finished(answer: Any, until: float | None) -> Any:

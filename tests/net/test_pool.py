@@ -391,6 +391,7 @@ def test_names_of_hosts_are_compared_without_case() -> None:
         ({"socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF)]}, TypeError),
         ({"socket_options": [(socket.SOL_SOCKET, "SO_RCVBUF", 4096)]}, TypeError),
         ({"socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096.0)]}, TypeError),
+        ({"socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)], "dial": gtcp.dial}, ValueError),
         ({"size": 1}, TypeError),
     ],
     ids=str,

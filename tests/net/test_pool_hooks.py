@@ -12,7 +12,7 @@ import gtcp
 from net.ends import Host, MakePool, Serve
 from net.handlers import address_of, echo_packages
 from support.calls import Call
-from support.peers import closed_address, frame, read_frame, reset
+from support.peers import closed_address, frame, listen, read_frame, reset
 from support.timing import LONG, SHORT, eventually, quick, takes
 
 
@@ -76,7 +76,7 @@ def test_a_failure_of_on_connect_reaches_the_caller(
 
 def test_on_connect_has_the_time_of_the_dial(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address, on_connect=lambda conn: conn.recv(1), connect_timeout=SHORT)
-    with takes(SHORT), pytest.raises(gtcp.Timeout):
+    with takes(SHORT), pytest.raises(gtcp.PoolTimeout, match="setting up a connection to"):
         pool.acquire(LONG)
     assert balanced(pool)
 
@@ -114,6 +114,44 @@ def test_the_users_dial(host: Host, make_pool: MakePool, kind: type) -> None:
         assert lease.recv(1, timeout=LONG) == b"x"
     assert [address for address, _ in asked] == [host.address]
     assert 4 < asked[0][1] <= 5
+
+
+def closed_socket() -> socket.socket:
+    sock = socket.socket()
+    sock.close()
+    return sock
+
+
+UNFIT: dict[str, tuple[Callable[[], socket.socket], str]] = {
+    "closed": (closed_socket, "this one is closed"),
+    "listening": (listen, "this one listens at 127.0.0.1:"),
+    "not connected": (socket.socket, "this one has no peer"),
+}
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_a_dial_that_answers_no_connection(host: Host, make_pool: MakePool, what: str) -> None:
+    make, words = UNFIT[what]
+    made = []
+
+    def dial(address: gtcp.Address, seconds: float | None) -> socket.socket:
+        made.append(make())
+        return made[-1]
+
+    pool = make_pool(host.address, dial=dial)
+    with pytest.raises(ValueError, match=f"dial must answer a connected socket or gtcp.Conn: .*{words}"):
+        pool.acquire(LONG)
+    assert made[0].fileno() == -1
+    assert balanced(pool)
+
+
+def test_a_dial_that_answers_a_datagram_socket(host: Host, make_pool: MakePool) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as made:
+        pool = make_pool(host.address, dial=lambda address, seconds: made)
+        with pytest.raises(TypeError, match=r"dial must .*: .* stream socket"):
+            pool.acquire(LONG)
+        assert made.fileno() == -1
+    assert balanced(pool)
 
 
 def test_E10_a_dial_cannot_bring_another_pools_lease(host: Host, make_pool: MakePool) -> None:
@@ -225,8 +263,23 @@ def test_a_failure_of_on_acquire_reaches_the_caller(
 
 def test_on_acquire_talks_within_the_callers_time(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address, on_acquire=lambda lease: lease.recv(1))
-    with takes(SHORT), pytest.raises(gtcp.Timeout):
+    with takes(SHORT), pytest.raises(gtcp.PoolTimeout, match="on_acquire") as caught:
         pool.acquire(SHORT)
+    assert caught.value.stats is not None
+    assert (caught.value.stats.timeouts, pool.stats().timeouts) == (1, 1)
+    assert balanced(pool)
+
+
+@pytest.mark.parametrize("hook", ["dial", "on_connect", "on_acquire"])
+def test_a_hook_may_have_a_limit_of_its_own(host: Host, make_pool: MakePool, hook: str) -> None:
+    def impatient(*_: object) -> None:
+        raise gtcp.Timeout("not even begun")
+
+    pool = make_pool(host.address, **{hook: impatient})
+    with pytest.raises(gtcp.Timeout, match="not even begun") as caught:
+        pool.acquire(LONG)
+    assert not isinstance(caught.value, gtcp.PoolTimeout)
+    assert pool.stats().timeouts == 0
     assert balanced(pool)
 
 
@@ -246,6 +299,47 @@ def test_E8_on_acquire_may_end_the_lease(host: Host, make_pool: MakePool, end: s
     with takes(SHORT / 2, SHORT), pytest.raises(gtcp.PoolTimeout):
         pool.acquire(SHORT)
     assert pool.stats().acquired == 0
+    assert balanced(pool)
+
+
+@pytest.mark.parametrize("end", ["close", "discard"])
+def test_E8_an_on_acquire_that_always_ends_the_lease_is_an_error(host: Host, make_pool: MakePool, end: str) -> None:
+    """Also for who has all the time of the world."""
+    pool = make_pool(host.address, on_acquire=lambda lease: getattr(lease, end)())
+    with quick(LONG / 2), pytest.raises(RuntimeError, match="on_acquire ended 8 leases in a row"):
+        pool.acquire(None)
+    assert pool.stats().created <= 8
+    assert balanced(pool)
+
+
+def test_E8_on_acquire_may_pass_over_any_number_of_old_connections(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address, on_acquire=lambda lease: lease.discard() if lease.local_addr() in old else None)
+    old: list[gtcp.Address] = []
+    leases = [pool.acquire() for _ in range(30)]
+    old += [lease.local_addr() for lease in leases]
+    for lease in leases:
+        lease.close()
+    pool.acquire(None).close()
+    assert pool.stats().closed["discarded"] == 30
+    assert balanced(pool)
+
+
+@pytest.mark.parametrize("hook", ["dial", "on_connect"])
+@pytest.mark.parametrize("call", ["clear", "expire"])
+def test_E17_a_hook_that_always_clears_the_pool_is_an_error(
+    host: Host, make_pool: MakePool, hook: str, call: str
+) -> None:
+    """What it sets up is older than that, so none of it may be lent."""
+
+    def clears(conn: Any, *seconds: float | None) -> Any:
+        made = gtcp.Conn(conn, LONG) if seconds else None
+        getattr(pool, call)()
+        return made
+
+    pool = make_pool(host.address, **{hook: clears})
+    with quick(LONG / 2), pytest.raises(RuntimeError, match="8 new connections in a row were cleared"):
+        pool.acquire(None)
+    assert (pool.stats().created, pool.stats().closed["cleared"]) == (8, 8)
     assert balanced(pool)
 
 
@@ -376,6 +470,7 @@ def test_a_failure_of_on_close_is_logged(
         for lease in leases[1:]:
             lease.close()
         pool.clear()
+        eventually(lambda: len(caplog.records) == 3)  # the reaper may have been at one of them already
     assert [record.message for record in caplog.records] == [f"on_close of the pool of {host.address} failed"] * 3
     assert balanced(pool)
 
