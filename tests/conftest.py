@@ -14,6 +14,7 @@ from typing import Protocol
 import hypothesis
 import pytest
 
+from support import guard
 from support.leaks import Baseline
 from support.peers import Peer, Script
 from support.table import Table
@@ -28,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    guard.start()
     if config.getoption("--faults"):
         config.pluginmanager.register(Table(), "faults")
 

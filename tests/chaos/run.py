@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from chaos.injections import INJECTIONS
 from chaos.world import World
-from support import shim
+from support import guard, shim
 from support.timing import SCALE
 
 HANGS = 60.0 * SCALE
@@ -39,6 +39,7 @@ def main() -> int:
     if not options.calm and "CHAOS" not in os.environ and sys.platform == "linux":
         os.environ.update(shim.environment((options.seed, *STORM), only="gtcp/_core."))
         os.execv(sys.executable, [sys.executable, *sys.argv[:1], "--seed", str(options.seed), *sys.argv[1:]])
+    guard.start()
     print(f"seed {options.seed}, {len(INJECTIONS)} rows", flush=True)
     return chaos(options)
 

@@ -25,6 +25,7 @@ sys.path.insert(0, str(TESTS))
 
 import gtcp  # noqa: E402
 from gtcp.testing import Peer, echo  # noqa: E402
+from support import guard  # noqa: E402
 from support.leaks import Baseline  # noqa: E402
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -235,6 +236,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS])
     options = parser.parse_args()
+    guard.start()
     for name in options.parts or PARTS:
         part, full, short = PARTS[name]
         part(short if options.short else full)
