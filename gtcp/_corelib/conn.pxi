@@ -237,6 +237,7 @@ cdef class BaseConn:
 
     cdef Stream _wrap_tls(self, object session, object calls, object incoming, object outgoing, object translate):
         """TLS from the next byte on; the handshake comes next."""
+        cdef Tls tls = Tls(session, calls, incoming, outgoing, translate)      # first, as it can run others
         cdef Stream stream = self.open_stream()
         if stream.tls is not None:
             raise RuntimeError("the connection speaks TLS already")
@@ -245,7 +246,7 @@ cdef class BaseConn:
         if stream.parser.pending():
             raise BrokenError(f"{stream.parser.pending()} plain bytes have arrived already")
         self.failed = True              # a plain pool does not get it back
-        stream.tls = Tls(session, calls, incoming, outgoing, translate)
+        stream.tls = tls
         return stream
 
     def _ask_tls(self, question):

@@ -6,6 +6,8 @@ import logging
 import socket
 import ssl
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ from cryptography.hazmat.primitives import serialization
 import gtcp
 import gtcp.aio
 from conftest import MakePeer
+from gtcp import _tls
 from net.ends import Serve
 from support.calls import Call
+from support.collector import at_collection
+from support.crew import together
 from support.peers import drips, listen, read, says, silent, socket_pair
-from support.timing import LONG, SHORT, quick, takes
+from support.timing import LONG, SHORT, eventually, quick, takes
 from support.tls import Authority, Ends
 
 
@@ -221,6 +226,59 @@ def test_G4_start_tls_refuses_what_was_said_in_the_clear(authority: Authority) -
         assert conn.recv(5, timeout=LONG) == b"hello"
         with pytest.raises(gtcp.BrokenError):
             conn.start_tls(authority.client(), server_hostname="127.0.0.1")
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_E22_a_receive_that_begins_while_start_tls_does(authority: Authority, number: int) -> None:
+    """Where the collector runs other threads can: one of the two calls is refused, and has changed nothing."""
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+        session = _tls.client_session((), authority.client(), "one.example")
+        receivers: list[Call] = []
+
+        def receive() -> None:
+            receivers.append(Call(conn.recv, 5, timeout=LONG))
+            eventually(lambda: conn._activity()[0] or not receivers[0].running)
+
+        with at_collection(number, receive):
+            try:
+                conn._start_tls(*session, time.monotonic() + SHORT)
+            except gtcp.ConcurrencyError:
+                refused = True
+            except gtcp.Timeout:
+                refused = False
+        if refused:
+            assert conn.tls_info() is None
+            theirs.sendall(b"plain")
+            assert receivers[0].result() == b"plain"
+        else:
+            assert read(theirs, 3) == b"\x16\x03\x01"
+            for receiver in receivers:
+                assert isinstance(receiver.error(), gtcp.ConcurrencyError | gtcp.BrokenError)
+
+
+@pytest.mark.parametrize("name", ["recv", "send", "send_recv", "start_tls", "close"])
+def test_H1_start_tls_and_another_thread_at_the_same_moment(authority: Authority, name: str) -> None:
+    """One of them comes first; the other is refused or takes its turn, and both end."""
+    session_of = authority.client()
+    calls: dict[str, Callable[[gtcp.Conn], object]] = {
+        "recv": lambda conn: conn.recv(1, timeout=SHORT / 4),
+        "send": lambda conn: conn.send(b"x", timeout=SHORT / 4),
+        "send_recv": lambda conn: conn.send_recv(b"x", 1, timeout=SHORT / 4),
+        "start_tls": lambda conn: conn.start_tls(session_of, server_hostname="one.example", timeout=SHORT / 4),
+        "close": lambda conn: conn.close(),
+    }
+    for _ in range(20):
+        with socket_pair() as (ours, _), gtcp.Conn.from_socket(ours) as conn:
+            starting, other = together([lambda: calls["start_tls"](conn), lambda: calls[name](conn)])
+            errors = (gtcp.Timeout, gtcp.ConcurrencyError, gtcp.ClosedError, gtcp.BrokenError, RuntimeError)
+            assert isinstance(starting.error(), errors)
+            if name == "send":
+                assert other._error is None or isinstance(other._error, errors)
+            elif name != "close":
+                assert isinstance(other.error(), errors)
+            # Who was refused has changed nothing.
+            if isinstance(starting.error(), gtcp.ConcurrencyError) and name != "start_tls":
+                assert conn.tls_info() is None
 
 
 def test_start_tls_on_both_sides(authority: Authority) -> None:
