@@ -136,6 +136,7 @@ cdef class Hub(Poller):
     cdef list laden                 # connections with gathered sends of the greenlet that runs
     cdef bint sleeping
     cdef bint stopping
+    cdef object interrupt           # Ctrl-C for a program whose root has ended already
     cdef set alive
     cdef object log
 
@@ -167,20 +168,24 @@ cdef class Hub(Poller):
         self.root = root
         way.set_of_thread(<PyObject*>self)
         try:
-            while not self.over():
-                try:
-                    self.turn()
-                except BaseException as error:
-                    # A signal handler raised: the one who waits for the result gets it.
-                    if root is None or root.done.is_set:
-                        raise
-                    self.throw_in(root, error)
+            try:
+                while not self.over():
+                    try:
+                        self.turn()
+                    except BaseException as error:
+                        # A signal handler raised: the one who waits for the result gets it.
+                        if root is None or root.done.is_set:
+                            raise
+                        self.throw_in(root, error)
+            finally:
+                self.end_all()
             if self.generation != posix.generation:
                 raise RuntimeError("the greenlets belong to the process that forked this one")
-            self.end_all()
+            if self.interrupt is not None:
+                raise self.interrupt
         finally:
             way.set_of_thread(NULL)
-            self.main = self.root = None
+            self.main = self.root = self.interrupt = None
             self._close()               # whoever keeps a greenlet or a connection keeps no descriptor of ours
 
     cdef bint over(self) noexcept:
@@ -209,7 +214,9 @@ cdef class Hub(Poller):
         """Those that still wait are ended: whatever they wait for from now on, they are told again."""
         cdef Fiber fiber
         self.stopping = True
-        for _ in range(100 if self.alive else 0):
+        for _ in range(100):
+            if not self.alive or self.generation != posix.generation:
+                break
             for fiber in list(self.alive):
                 self.throw_in(fiber, greenlet_exit()())
             self.run_ready()
@@ -312,8 +319,11 @@ cdef class Hub(Poller):
         fiber.done.set()
         if isinstance(fiber.error, (KeyboardInterrupt, SystemExit)) and self.root is not None \
                 and fiber is not self.root:
+            # It was meant for the program, not for this greenlet.
             fiber.heeded = True
-            return self.throw_in(self.root, fiber.error)    # it was meant for the program, not for this greenlet
+            if not self.root.done.is_set:
+                return self.throw_in(self.root, fiber.error)
+            self.interrupt = fiber.error
         if fiber.error is not None and isinstance(fiber.error, greenlet_exit()):
             fiber.heeded = True
         return 0

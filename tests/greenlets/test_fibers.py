@@ -7,6 +7,7 @@ import gc
 import logging
 import socket
 import threading
+import time
 
 import greenlet
 import pytest
@@ -176,4 +177,59 @@ def test_a_connection_that_moves_to_a_hub_where_another_greenlet_waits_for_it() 
     with gtcp.Conn.from_socket(here) as conn, gtcp.Conn.from_socket(there) as far:
         receiving = Call(gtcp.run, conn.recv_pkg)
         eventually(lambda: waits_for(_core.POLLIN))
+        gtcp.run(main)
+
+
+def test_H1_a_greenlet_that_is_spawned_while_its_hub_ends_ends_too() -> None:
+    """From another thread, at every moment of the end: it is refused, or it is ended as the others are."""
+
+    def spawn(hub: _core.Hub, fibers: list[_core.Fiber[None]], begun: threading.Event) -> None:
+        while True:
+            fibers.append(hub.spawn(gtcp.sleep, LONG))
+            begun.set()
+            time.sleep(0)  # lets the hub run
+
+    for _ in range(50):
+        hub, begun = _core.Hub(), threading.Event()
+        fibers: list[_core.Fiber[None]] = []
+        spawning = Call(spawn, hub, fibers, begun)
+        assert begun.wait(LONG)
+        hub.run(hub.spawn(gtcp.sleep, 0.0005))
+        with pytest.raises(RuntimeError, match="has been stopped"):
+            spawning.result()
+        assert all(fiber.join(LONG) for fiber in fibers)
+
+
+def test_a_greenlet_that_is_ended_can_spawn_no_more() -> None:
+    refused: list[bool] = []
+
+    def last_words() -> None:
+        try:
+            gtcp.sleep(LONG)
+        finally:
+            with pytest.raises(RuntimeError, match="has been stopped"):
+                gtcp.spawn(fail)
+            refused.append(True)
+
+    def main() -> None:
+        gtcp.spawn(last_words)
+        gtcp.sleep(0)
+
+    gtcp.run(main)
+    assert refused == [True]
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_H4_an_interrupt_of_a_greenlet_that_is_ended_reaches_run(interrupt: type[BaseException]) -> None:
+    def interrupted() -> None:
+        try:
+            gtcp.sleep(LONG)
+        finally:
+            raise interrupt
+
+    def main() -> None:
+        gtcp.spawn(interrupted)
+        gtcp.sleep(0)
+
+    with pytest.raises(interrupt):
         gtcp.run(main)
