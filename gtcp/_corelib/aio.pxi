@@ -33,8 +33,9 @@ cdef class Operation(Sleeper):
     cdef int64_t recv_deadline
     cdef int64_t send_deadline
     cdef object error               # what came out of a step in a callback
-    # What happens between two attempts, as a coroutine; how many there were.
+    # What is awaited between two attempts, and the place where that is told of the end; how many there were.
     cdef object pause
+    cdef TaskParker pausing
     cdef object retry
     cdef int attempt
 
@@ -103,6 +104,7 @@ cdef class Operation(Sleeper):
         self.enter()
         self.watch = <LoopWatch>self.stream.watch
         self.wait.way = <PyObject*>the_loop_way
+        self.wait.generation = posix.generation
         self.wait.deadline = self.deadline
         if self.wanted & RECEIVING:
             self.wait.deadline = self.recv_deadline
@@ -244,7 +246,8 @@ cdef class Operation(Sleeper):
         """
         cdef int64_t deadline = min(self.recv_deadline, self.send_deadline)
         cdef int wanted = self.wanted | self.held
-        if self.pause is None and self.retry is not None:
+        cdef Stream stream = self.stream
+        if self.pause is None and self.retry is not None and stream is not None and not stream.closed:
             delay = self.retry.delay(self.attempt, error)
             if delay is not None and nanoseconds(delay, "delay") < deadline - posix.now():
                 if not self.held & SENDING:
@@ -252,7 +255,7 @@ cdef class Operation(Sleeper):
                     self.stage = NEW
                     self.wanted = wanted
                 self.attempt += 1
-                self.pause = sleep_in_loop(delay)
+                self.begin_pause(stream, posix.now() + nanoseconds(delay, "delay"))
                 return True
         self.fail(error)
         if self.pause is None and self.conn.is_stale(self.outgoing(), error):
@@ -261,17 +264,34 @@ cdef class Operation(Sleeper):
             self.wanted = wanted
             self.attempt += 1
             return True
-        self.pause = None               # if there was one, it was the pause that failed
+        self.end_pause()                # if there was one, it was the pause that failed
         self.conn.failed = True
         self.conn = None
         return False
 
+    cdef int begin_pause(self, Stream stream, int64_t until) except -1:
+        """The end of the connection cuts it short."""
+        cdef TaskParker parker = parker_in_loop(self.watch.loop, self.watch.thread)
+        self.watch.ending = stream.until_closed()
+        self.watch.ending.queue().push(parker)
+        self.pausing = parker
+        self.pause = parker.sleeper
+        parker.sleeper.wait.until = until
+        return self.watch.set_timer(until)
+
+    cdef int end_pause(self) except -1:
+        self.pause = None
+        if self.pausing is not None:
+            (<ParkerQueue>self.pausing.queue).remove(self.pausing)
+            self.pausing = None
+        return 0
+
     cdef bint paused(self) except -1:
-        """Drives the coroutine between two attempts: True when it has ended."""
+        """Drives what is awaited between two attempts: True when that has ended."""
         try:
             self.awaited = self.pause.send(None)
         except StopIteration:
-            self.pause = None
+            self.end_pause()
             return True
         return False
 
@@ -331,10 +351,10 @@ cdef class Operation(Sleeper):
                 self.awaited = self.pause.throw(error)
                 return self.awaited
             except StopIteration:
-                self.pause = None
+                self.end_pause()
                 return self.__next__()
             except BaseException as thrown:
-                self.pause = None
+                self.end_pause()
                 error = thrown
         if self.stage == FINISHED:
             self.take_back()

@@ -88,7 +88,7 @@ cdef class BlockingConn(BaseConn):
         self.failed = True              # also when the pause is interrupted
         # A send that failed has been tried again already, with nobody sending in between.
         delay = None if retry is None or unsent else retry.delay(attempt, error)
-        if delay is None or not pause_within(nanoseconds(delay, "delay"), deadline):
+        if delay is None or not self.open_stream().pause(nanoseconds(delay, "delay"), deadline):
             raise error
         self.failed = failed
         return 0

@@ -99,16 +99,23 @@ cdef class FreeList:
         self.closed = True              # until it is configured
         self.begin_books()
 
-    cdef int begin_books(self) except -1:
-        self.idle = StreamList()
-        self.lent = StreamList()
-        self.waiting = ClaimQueue()
-        self.orphans = ClaimQueue()
+    cdef bint begin_books(self) except -1:
+        """False when that is done already, by a finalizer that has used the pool meanwhile."""
+        cdef StreamList idle = StreamList(), lent = StreamList()
+        cdef ClaimQueue waiting = ClaimQueue(), orphans = ClaimQueue()
+        cdef Gate gate = Gate()
+        # Making these can run finalizers; the old ones go when all is done.
+        if self.idle is not None and self.generation == posix.generation:
+            return False
+        idle, self.idle = self.idle, idle
+        lent, self.lent = self.lent, lent
+        waiting, self.waiting = self.waiting, waiting
+        orphans, self.orphans = self.orphans, orphans
+        gate, self.gate = self.gate, gate
         self.orphan_patience = ORPHAN_PATIENCE
-        self.gate = Gate()
         self.connecting = 0
         self.generation = posix.generation
-        return 0
+        return True
 
     # -- lending
 
@@ -398,9 +405,10 @@ cdef class FreeList:
     cdef int after_fork(self) except -1:
         """In a child: the parent's connections are let go, never shut down, and the books begin anew."""
         cdef StreamList idle = self.idle
+        cdef Py_ssize_t lost = idle.size + self.lent.size
         cdef Stream stream
-        self.closed_for[<int>FORKED] += idle.size + self.lent.size
-        self.begin_books()
+        if self.begin_books():
+            self.closed_for[<int>FORKED] += lost
         while idle.oldest is not None:
             stream = idle.oldest
             idle.remove(stream)

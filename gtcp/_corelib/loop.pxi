@@ -216,6 +216,9 @@ cdef class Rest(Sleeper):
         self.waiter = None
         return True
 
+    cdef int on_time(self) except -1:
+        return self.waiter.wake()
+
     def throw(self, kind, value=None, trace=None, /):
         self.waiter = None
         raise exception_of(kind, value, trace)
@@ -253,6 +256,7 @@ cdef class LoopWatch(Watch):
     cdef Sleeper sender
     cdef Turn sending
     cdef Turn exchanging
+    cdef Signal ending              # where those wait who pause, None until somebody does
     cdef bint reading               # registered with the loop
     cdef bint writing
     cdef object timer
@@ -366,15 +370,15 @@ cdef class LoopWatch(Watch):
                 sleeper.on_time()
 
     cdef list sleepers(self):
-        """Everybody who waits, for the socket or for a turn."""
+        """Everybody who waits: for the socket, for a turn, for the next attempt."""
         cdef list found = []
-        cdef Turn turn
+        cdef ParkerQueue queue
         cdef Parker parker
         for sleeper in (self.receiver, self.sender):
             if sleeper is not None:
                 found.append(sleeper)
-        for turn in (self.sending, self.exchanging):
-            parker = None if turn.queue is None else turn.queue.first
+        for queue in (self.sending.queue, self.exchanging.queue, None if self.ending is None else self.ending.waiting):
+            parker = None if queue is None else queue.first
             while parker is not None:
                 found.append((<TaskParker>parker).sleeper)
                 parker = parker.behind

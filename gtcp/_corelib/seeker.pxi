@@ -3,7 +3,6 @@
 # A dial outlives its caller: whoever is first in the queue gets the connection. One whose caller was served otherwise
 # goes on, and for a while spares the next callers dials of their own. One whose caller gave up goes on as long as
 # somebody waits.
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
 cimport gtcp._corelib.posix as posix
@@ -86,17 +85,17 @@ cdef class Seeker(FreeList):
         """Sleeps and dials until the claim is queued no longer."""
         cdef Parker fresh
         while claim.queue is self.waiting:
-            if claim.generation != posix.generation:
-                raise ClosedError("the process was forked while this call waited")
             if claim.dial == DIAL_ALLOWED:
                 self.begin(claim, deadline)
             elif claim.parker.woken:
                 fresh = new_parker()
                 claim.parker = fresh    # what happens from here on wakes this one
             else:
-                PyErr_CheckSignals()    # a signal that came while this thread was awake does not wake it later
+                heed_signals(claim.generation)  # a signal that came while this thread was awake does not wake it later
                 if not claim.parker.park(self.patience(claim, deadline)) and claim.queue is self.waiting:
                     self.after_rest(claim, deadline)
+        if claim.generation != posix.generation:
+            raise_forked()
         return 0
 
     cdef int after_rest(self, Claim claim, int64_t deadline) except -1:

@@ -60,7 +60,7 @@ cdef class Sender(Transport):
         """True after the pause that the retry policy prescribes, with the turn kept: nobody sends into a message."""
         try:
             delay = None if out.retry == NULL else (<object>out.retry).delay(attempt, error)
-            if delay is not None and pause_within(nanoseconds(delay, "delay"), deadline):
+            if delay is not None and self.pause(nanoseconds(delay, "delay"), deadline):
                 return True
         except BaseException as interruption:
             self._after_failed_send(out, interruption)

@@ -1,6 +1,5 @@
 # A connected socket: one read, one send, waiting for it, and who uses it.
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
@@ -32,6 +31,8 @@ cdef class Socket(Gatherer):
     cdef Py_ssize_t just_read
     # The SO_RCVTIMEO in force, 0 for none.
     cdef int64_t receive_timeout
+    # Tells those who pause between two attempts that it is closed; None until one does.
+    cdef Signal ending
     # Who keeps an eye on the socket between waits, and what was seen; None while nobody does.
     cdef Way watcher
     cdef Watch watch
@@ -123,7 +124,7 @@ cdef class Socket(Gatherer):
                     n = posix.recv(fd, room.where, room.size, posix.MSG_DONTWAIT)
             if n != -posix.EINTR:
                 break
-            PyErr_CheckSignals()
+            heed_signals(wait.generation)
         # A thread lets go of the GIL as it reads: what came meanwhile may have been told to the watch already.
         if self.watch is not None and wait.way != NULL and (n == -posix.EAGAIN or 0 < n < room.size + room.more):
             self.watch.drained = not self.watch.ended
@@ -165,7 +166,7 @@ cdef class Socket(Gatherer):
                 out.sent += n
                 if out.sent == total:
                     break
-                PyErr_CheckSignals()
+                heed_signals(wait.generation)
                 n = -posix.EAGAIN if late(wait) else 0
             if n == 0:
                 continue
@@ -174,27 +175,50 @@ cdef class Socket(Gatherer):
                 wait.until = wait.deadline
                 return False
             if n == -posix.EINTR:
-                PyErr_CheckSignals()
+                heed_signals(wait.generation)
             else:
                 self.raise_error(n)
         return True
 
     # -- waiting
 
+    cdef Signal until_closed(self):
+        """What tells that this side has closed the connection."""
+        cdef Signal ending
+        if self.ending is None:
+            ending = Signal()
+            if self.ending is None:     # the allocation can run others
+                self.ending = ending
+        if self.closed:
+            self.raise_closed()
+        return self.ending
+
+    cdef bint pause(self, int64_t duration, int64_t deadline) except -1:
+        """`pause_within`; ClosedError as soon as the connection is closed."""
+        if not pause_within(duration, deadline, self.until_closed()):
+            return False
+        if self.closed:
+            self.raise_closed()
+        return True
+
     cdef int wait(self, Wait* wait) except -1:
         """Waits for what a step needs: 1 when it has come, 0 at the time limit."""
+        cdef Watch watch
         if wait.events == 0:
             new_parker().park(wait.until)
             return wait.until < wait.deadline
         if wait.way == NULL:
             return sleep_until_ready(self.fd, wait.events, wait.until)
-        if self.watcher is not <Way>wait.way:
+        while self.watcher is not <Way>wait.way:
             if self.watch is not None and (self.watch.reader is not None or self.watch.writer is not None):
                 # Greenlets of another thread wait for it: each taking it from the other would never end.
                 return (<Way>wait.way).wait_ready(self.fd, wait.events, wait.until)
             self.unwatch()
-            self.watch = (<Way>wait.way).watch(self.fd)
-            self.watcher = <Way>wait.way
+            watch = (<Way>wait.way).watch(self.fd)
+            if self.watcher is None:
+                self.watch, self.watcher = watch, <Way>wait.way
+            else:
+                (<Way>wait.way).unwatch(watch)      # making it has run others, and they have one
         return self.watcher.wait_watched(self.watch, wait.events, wait.until)
 
     cdef bint unwatch(self) except -1:

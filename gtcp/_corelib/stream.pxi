@@ -1,7 +1,6 @@
 # A connection and its operations. Every operation is a step that never has to block: it is done, or it
 # says what it waits for. The blocking calls at the end of this part are loops of step and wait.
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
 from _socket import socket as raw_socket
@@ -63,7 +62,7 @@ cdef class Stream(Sender):
             (<Way>wait.way).pay()
         flushed = not self.has_gathered() or self.flush_step(wait)
         if wait.going:
-            PyErr_CheckSignals()
+            heed_signals(wait.generation)
             if late(wait):
                 wait.events = posix.POLLIN
                 wait.until = wait.deadline
@@ -85,6 +84,8 @@ cdef class Stream(Sender):
             wait.until = min(wait.deadline, posix.now() + unit.gap) if bursting else wait.deadline
             parser.relax()
             return False
+        elif passes(n):
+            raise socket_error(n)
         else:
             self.end = n if n < 0 else PEER_CLOSED
             unit.final = True
@@ -256,6 +257,8 @@ cdef class Stream(Sender):
         if not self.begin_close():
             return 0
         try:
+            if self.ending is not None:
+                self.ending.set()
             if reset:
                 posix.set_abort(self.fd)
             elif self.tls is not None:

@@ -1,7 +1,6 @@
 # The socket with TLS over it when there is one: bytes in and out as steps that never have to block, and the
 # beginning, the silence and the end of a TLS session.
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
@@ -47,7 +46,7 @@ cdef class Transport(Socket):
                 return n
             got = tls.decrypt(n, room, 0)
             if got < 0:
-                PyErr_CheckSignals()
+                heed_signals(wait.generation)
                 if late(wait):
                     got = -posix.EAGAIN
                     break
@@ -56,7 +55,7 @@ cdef class Transport(Socket):
                 n = posix.recv(self.fd, tls.block, CIPHERTEXT, posix.MSG_DONTWAIT)
                 if n >= 0:
                     got += self._decrypt_more(n, room, got)
-                elif n != -posix.EAGAIN and n != -posix.EINTR:
+                elif not passes(n):
                     self.end = n
             tls.relax()
         return got
@@ -92,7 +91,7 @@ cdef class Transport(Socket):
                     return True
                 if out.sent == 0:
                     tls.taken_before = tls.taken
-                PyErr_CheckSignals()
+                heed_signals(wait.generation)
                 if not spend(wait):
                     return False
                 if not late(wait):
@@ -110,7 +109,7 @@ cdef class Transport(Socket):
                 wait.until = wait.deadline
                 return False
             if n == -posix.EINTR:
-                PyErr_CheckSignals()
+                heed_signals(wait.generation)
             else:
                 if tls.taken == tls.taken_before:
                     out.sent = 0        # in records, but nothing of them has left
@@ -176,7 +175,7 @@ cdef class Transport(Socket):
             if not hungry:
                 tls.relax()
                 return True
-            PyErr_CheckSignals()
+            heed_signals(wait.generation)
             if starving or late(wait):
                 tls.relax()
                 wait.events = posix.POLLIN

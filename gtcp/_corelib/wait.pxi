@@ -16,6 +16,7 @@ cdef class Parker:
     cdef size_t ident               # who() waits
     cdef object gift                # what the waker hands over
     cdef bint woken
+    cdef bint alone                 # nobody will wake it: it just sleeps
     # The neighbours in the queue, whether it is in one, and which queue it is or was in.
     cdef Parker before
     cdef Parker behind
@@ -114,8 +115,18 @@ cdef inline size_t who() noexcept:
     return (<Way>way.get()).who()
 
 
+cdef inline int heed_signals(unsigned long generation) except -1:
+    """Runs signal handlers. When one of them forks, a call that began in `generation` ends in the child: it is the
+    parent's, and nobody here would wake it."""
+    PyErr_CheckSignals()
+    if generation != posix.generation:
+        raise_forked()
+    return 0
+
+
 cdef int sleep_until_ready(int fd, int events, int64_t deadline) except -1:
     """The one place where a thread waits for a socket."""
+    cdef unsigned long generation = posix.generation
     cdef int64_t wait
     cdef int n
     while True:
@@ -127,7 +138,7 @@ cdef int sleep_until_ready(int fd, int events, int64_t deadline) except -1:
         if n > 0:
             return 1
         if n == -posix.EINTR:
-            PyErr_CheckSignals()
+            heed_signals(generation)
         elif n < 0:
             raise socket_error(n)
 
@@ -144,8 +155,10 @@ cdef class ThreadParker(Parker):
     cdef pythread.PyThread_type_lock lock
     # The one in whose sleep the signal handler runs that sleeps here.
     cdef ThreadParker outer
+    cdef unsigned long generation
 
     def __cinit__(self):
+        self.generation = posix.generation
         self.lock = pythread.PyThread_allocate_lock()
         if self.lock == NULL:
             raise MemoryError("no memory for a lock")
@@ -179,7 +192,7 @@ cdef class ThreadParker(Parker):
         self.outer = handling
         handling = self
         try:
-            PyErr_CheckSignals()
+            heed_signals(posix.generation if self.alone else self.generation)
         finally:
             handling = self.outer
             self.outer = None
@@ -335,7 +348,9 @@ cdef class Signal:
 
     def wait(self, deadline=None):
         """Waits until it has happened (True) or until `deadline`, `time.monotonic()` seconds (False)."""
-        cdef int64_t until = moment_of(deadline)
+        return self.wait_until(moment_of(deadline))
+
+    cdef bint wait_until(self, int64_t until) except -1:
         cdef Parker parker
         cdef ParkerQueue queue
         if not self.is_set:
@@ -359,14 +374,20 @@ cdef class Signal:
         return self.waiting
 
 
-cdef bint pause_within(int64_t duration, int64_t deadline) except -1:
-    """Sleeps for so many nanoseconds, or not at all (False) when the deadline would pass meanwhile."""
+cdef bint pause_within(int64_t duration, int64_t deadline, Signal end=None) except -1:
+    """Sleeps for so many nanoseconds, or until `end`; not at all (False) when the deadline would pass meanwhile."""
     cdef int64_t now = posix.now()
+    cdef Parker parker
     if duration >= deadline - now:
         if deadline != NEVER:
             return False
         now = NEVER - duration      # for ever
-    new_parker().park(now + duration)
+    if end is None:
+        parker = new_parker()
+        parker.alone = True
+        parker.park(now + duration)
+    else:
+        end.wait_until(now + duration)
     return True
 
 
@@ -394,6 +415,7 @@ cdef list sleep_until_any(dict fds, int64_t deadline):
     cdef int count = len(fds), n, i = 0
     cdef list ready = []
     cdef posix.pollfd* polls = <posix.pollfd*>malloc(max(1, count) * sizeof(posix.pollfd))
+    cdef unsigned long generation = posix.generation
     cdef int64_t wait
     if polls == NULL:
         raise MemoryError("no memory to wait for the sockets")
@@ -413,6 +435,6 @@ cdef list sleep_until_any(dict fds, int64_t deadline):
                 return ready
             if n != -posix.EINTR:
                 raise socket_error(n)
-            PyErr_CheckSignals()
+            heed_signals(generation)
     finally:
         free(polls)

@@ -150,6 +150,33 @@ def test_C5_full_queues_are_an_error_that_a_retry_outlives(count: int) -> None:
         child.run(with_full_queues, peer.address, count, environment=shim.environment())
 
 
+def with_little_memory(address: str, number: int) -> None:
+    with gtcp.Conn(address, LONG) as conn:
+        for call in (lambda: conn.recv(5), conn.recv_pkg, conn.recv_line):
+            shim.fail("recv", number)
+            with pytest.raises(gtcp.SocketError) as failed:
+                call()
+            assert failed.value.errno == number
+        retry = gtcp.Retry(3, interval=0.001)
+        shim.fail("recv", number, 3)
+        assert conn.send_recv(b"hello", 5, retry, timeout=LONG) == b"hello"
+        conn.send(frame(b"a") + b"line\n")
+        shim.fail("recv", number, 3)
+        assert conn.recv_pkg(gtcp.PkgOption(retry=retry), timeout=LONG) == b"a"
+        shim.fail("recv", number, 3)
+        assert conn.recv_line(retry, timeout=LONG) == b"line"
+        shim.fail("recv", number, 4)
+        with pytest.raises(gtcp.SocketError):
+            conn.recv(1, retry, timeout=LONG)
+        assert conn.send_recv(b"again", 5, timeout=LONG) == b"again"
+
+
+@pytest.mark.parametrize("name", ["ENOMEM", "ENOBUFS"])
+def test_C5_a_receive_for_want_of_memory_is_an_error_that_a_retry_outlives(name: str) -> None:
+    with Peer(echo) as peer:
+        child.run(with_little_memory, peer.address, getattr(errno, name), environment=shim.environment())
+
+
 def partly() -> Script:
     """Take 5 bytes, say how they were, take the rest."""
 

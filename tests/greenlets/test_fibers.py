@@ -15,6 +15,7 @@ import pytest
 import gtcp
 from gtcp import _core
 from support.calls import Call
+from support.collector import at_collection
 from support.timing import LONG, eventually
 
 
@@ -233,3 +234,37 @@ def test_H4_an_interrupt_of_a_greenlet_that_is_ended_reaches_run(interrupt: type
 
     with pytest.raises(interrupt):
         gtcp.run(main)
+
+
+def watches() -> int:
+    return sum(type(found).__name__ == "Watch" for found in gc.get_objects())
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_second_hub_that_comes_to_watch_while_the_first_begins_to(number: int) -> None:
+    """Making a watch can run the collector, and with it other threads: one of the two watches is not for use."""
+    here, there = socket.socketpair()
+    data = bytes(1 << 22)
+    before = watches()
+    senders: list[Call] = []
+
+    def main() -> bytes:
+        with at_collection(number, send):
+            return conn.recv_pkg(timeout=LONG)
+
+    def send() -> None:
+        senders.append(Call(gtcp.run, conn.send, data))
+        eventually(lambda: conn._activity()[0] == _core.POLLOUT)
+        senders[0].asleep()
+        far.send_pkg(b"go on")
+
+    with gtcp.Conn.from_socket(here) as conn, gtcp.Conn.from_socket(there) as far:
+        receiving = Call(gtcp.run, main)
+        eventually(lambda: senders or conn._activity()[0] == _core.POLLIN)
+        if not senders:
+            send()
+        assert receiving.result() == b"go on"
+        assert far.recv(len(data), timeout=LONG) == data
+        senders[0].result()
+    gc.collect()
+    assert watches() == before

@@ -4,17 +4,23 @@ Row ids are those of the project's table of faults.
 """
 
 import gc
+import os
+import signal
 import socket
 import threading
 import time
+import warnings
+from collections.abc import Callable
 
 import pytest
 
 import gtcp
 from support import child
+from support.collector import at_collection
 from support.crew import Worker, results
 from support.forks import fork, join
-from support.peers import Peer, frame, read_frame, socket_pair
+from support.interrupts import on, shoot
+from support.peers import Peer, frame, read, read_frame, socket_pair
 from support.timing import LONG, SHORT, eventually, quick
 from support.tls import Authority
 
@@ -200,6 +206,159 @@ def busy_pool() -> None:
 
 def test_E20_a_fork_while_threads_use_the_pool() -> None:
     child.run(busy_pool)
+
+
+def busy_handler() -> None:
+    """A signal handler forks at any moment of a lease's life, and its child uses the pool there and then."""
+    pids: list[int] = []
+
+    def in_the_child() -> None:
+        stats = pool.stats()
+        assert (stats.in_use, stats.waiting, stats.connecting, stats.idle) == (0, 0, 0, 0), stats
+        with pool.acquire(LONG) as first, pool.acquire(LONG) as second:
+            assert answers(first, b"first")
+            assert answers(second, b"second")
+        stats = pool.stats()
+        assert (stats.in_use, stats.idle) == (0, 2), stats
+
+    with Peer(Talker()) as peer, gtcp.Pool(peer.address, max_size=2) as pool:
+        signal.signal(signal.SIGALRM, lambda *_: pids.append(fork(in_the_child, finalize=False)))
+        served = 0
+        for number in range(40):
+            signal.setitimer(signal.ITIMER_REAL, 0.0003 + number % 7 * 0.0004)
+            while len(pids) <= number:
+                with pool.acquire(LONG) as lease:
+                    assert answers(lease, b"%d" % served)
+                served += 1
+        for pid in pids:
+            join(pid)
+        stats = pool.stats()
+        assert (stats.in_use, stats.waiting, stats.connecting, stats.created) == (0, 0, 0, 1), stats
+
+
+def test_E20_a_fork_in_a_signal_handler_while_the_pool_is_busy() -> None:
+    child.run(busy_handler)
+
+
+def forked_in(call: Callable[[], object], release: Callable[[], object]) -> object:
+    """A signal handler forks in the middle of the call: in the child that ends at once, here it goes on."""
+    pids: list[int] = []
+
+    def forks() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pids.append(os.fork())
+
+    def let_go() -> None:
+        eventually(lambda: pids)
+        join(pids[0])
+        release()
+
+    on(signal.SIGALRM, forks)
+    shoot(signal.SIGALRM)
+    letting = Worker(let_go)
+    code = 1
+    try:
+        value = call()
+    except gtcp.ClosedError as error:
+        code = 0 if "forked" in str(error) else 2
+        raise
+    finally:
+        if pids and not pids[0]:
+            os._exit(code)
+    letting.result()
+    return value
+
+
+def waiting_for_a_lease() -> None:
+    with Peer(Talker()) as peer, gtcp.Pool(peer.address, max_size=1) as pool:
+        for timeout in (None, LONG):
+            holder = pool.acquire()
+            lease = forked_in(lambda: pool.acquire(timeout), holder.close)  # noqa: B023
+            assert isinstance(lease, gtcp.PoolConn)
+            assert answers(lease, b"mine")
+            lease.close()
+            assert (pool.stats().in_use, pool.stats().waiting) == (0, 0)
+
+
+def receiving() -> None:
+    ends: list[socket.socket] = []
+    over = threading.Event()
+
+    def hold(sock: socket.socket) -> None:
+        ends.append(sock)
+        assert over.wait(LONG)
+
+    with Peer(hold) as peer, gtcp.Pool(peer.address) as pool, gtcp.Conn(peer.address) as conn:
+        with pool.acquire() as lease:
+            eventually(lambda: len(ends) == 2)
+            for timeout in (None, LONG):
+                for each, far in ((conn, ends[0]), (lease, ends[1])):
+                    data = forked_in(
+                        lambda: each.recv_pkg(timeout=timeout),  # noqa: B023
+                        lambda: far.sendall(frame(b"the parent's")),  # noqa: B023
+                    )
+                    assert data == b"the parent's"
+        over.set()
+
+
+def sending() -> None:
+    huge = bytes(32 << 20)
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+        forked_in(lambda: conn.send(huge), lambda: read(theirs, len(huge)))
+        # And waiting for another sender.
+        first = Worker(lambda: conn.send(huge))
+        first.asleep()
+        forked_in(lambda: conn.send(b"x"), lambda: read(theirs, len(huge) + 1))
+        first.result()
+
+
+def sleeping() -> None:
+    """Which nobody else has a part in: it goes on, in both."""
+    began = time.monotonic()
+    pids: list[int] = []
+    on(signal.SIGALRM, lambda: pids.append(fork(lambda: None, finalize=False)))
+    signal.setitimer(signal.ITIMER_REAL, SHORT / 10)
+    gtcp.sleep(SHORT)
+    assert time.monotonic() - began >= SHORT
+    join(pids[0])
+
+
+@pytest.mark.parametrize("program", [waiting_for_a_lease, receiving, sending, sleeping])
+def test_E19_a_call_that_a_handler_forked_in_ends_in_the_child(program: Callable[[], None]) -> None:
+    child.run(program)
+
+
+def collected_while_the_books_begin_anew() -> None:
+    """A finalizer that runs inside the fork, in the child, finds the pool fit for use and leaves it so."""
+    with Peer(Talker()) as peer, gtcp.Pool(peer.address, max_size=2) as pool:
+        with pool.acquire() as lease:
+            assert answers(lease, b"parent")
+        parent = os.getpid()
+        held: list[gtcp.PoolConn] = []
+
+        def borrow() -> None:
+            if os.getpid() != parent:
+                held.append(pool.acquire(LONG))
+
+        def in_the_child() -> None:
+            for own in held:
+                assert answers(own, b"child")
+                own.close()
+            stats = pool.stats()
+            assert (stats.in_use, stats.idle, stats.closed["forked"]) == (0, len(held), 1), stats
+
+        done = 0
+        for number in range(1, 100):
+            with at_collection(number, borrow):
+                pid = fork(in_the_child, finalize=False)
+            join(pid)
+            done += 1
+        assert done == 99
+
+
+def test_E20_a_finalizer_that_uses_the_pool_inside_the_fork() -> None:
+    child.run(collected_while_the_books_begin_anew)
 
 
 def busy_connection() -> None:

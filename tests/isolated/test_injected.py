@@ -5,26 +5,31 @@ Row ids are those of the project's table of faults, or of its list of hazards wh
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import errno
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import gtcp
+import gtcp.aio
 from support import child
+from support.aio import begun, linked
 from support.crew import Worker
 from support.interrupts import interrupt
+from support.loops import run
 from support.peers import Peer, echo, frame, read, socket_pair
-from support.timing import LATE, LONG, SHORT, quick, takes
+from support.timing import LATE, LONG, SHORT, eventually, quick, takes
 
 SOURCE = Path(__file__).with_name("faults.c")
 DATA = bytes(range(251)) * 20
@@ -175,6 +180,104 @@ def interrupted_pause() -> None:
 
 def test_E6_an_interrupted_pause_between_retries_poisons_the_lease(preload: dict[str, str]) -> None:
     child.run(interrupted_pause, environment=preload)
+
+
+PATIENT = gtcp.Retry(count=1, interval=LONG)
+
+
+def end_of_pause(end: Callable[[], object], sending: Worker[None], theirs: socket.socket) -> None:
+    """Half a message has left, and its sender pauses before the retry: the end of the connection wakes it."""
+    assert read(theirs, 1000) == DATA[:1000]
+    sending.asleep()
+    with quick(LATE / 2):
+        end()
+        error = sending.error()
+    assert isinstance(error, gtcp.ClosedError)
+    assert error.sent == 1000
+
+
+def closed_while_a_thread_pauses() -> None:
+    for end in (gtcp.Conn.close, gtcp.Conn.abort):
+        with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+            next_sends(1000, -errno.ENOBUFS)
+            end_of_pause(lambda: end(conn), Worker(lambda: conn.send(DATA, PATIENT)), theirs)  # noqa: B023
+
+
+def closed_while_a_lease_pauses() -> None:
+    ends: list[socket.socket] = []
+    over = threading.Event()
+
+    def hold(sock: socket.socket) -> None:
+        ends.append(sock)
+        assert over.wait(LONG)
+
+    with Peer(hold) as peer, gtcp.Pool(peer.address) as pool:
+        lease = pool.acquire(LONG)
+        eventually(lambda: ends)
+        next_sends(1000, -errno.ENOBUFS)
+        end_of_pause(lease.close, Worker(lambda: lease.send(DATA, PATIENT)), ends[0])
+        assert (pool.stats().idle, pool.stats().in_use, pool.stats().closed["error"]) == (0, 0, 1)
+        over.set()
+
+
+def closed_while_a_greenlet_pauses() -> None:
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+        next_sends(1000, -errno.ENOBUFS)
+        end_of_pause(conn.close, Worker(lambda: gtcp.run(conn.send, DATA, PATIENT)), theirs)
+
+
+def closed_while_a_task_pauses() -> None:
+    async def main(end: Callable[[gtcp.aio.Conn], object]) -> None:
+        async with linked() as (conn, far):
+            next_sends(1000, -errno.ENOBUFS)
+            sending = await begun(conn.send(DATA, PATIENT))
+            assert read(far, 1000) == DATA[:1000]
+            with quick(LATE / 2):
+                end(conn)
+                with pytest.raises(gtcp.ClosedError) as closed:
+                    await sending
+            assert closed.value.sent == 1000
+
+    for end in (gtcp.aio.Conn.close, gtcp.aio.Conn.abort):
+        run("asyncio", main(end))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        closed_while_a_thread_pauses,
+        closed_while_a_lease_pauses,
+        closed_while_a_greenlet_pauses,
+        closed_while_a_task_pauses,
+    ],
+)
+def test_H1_close_ends_the_pause_before_a_retry(preload: dict[str, str], program: Callable[[], None]) -> None:
+    child.run(program, environment=preload)
+
+
+def tasks_that_pause() -> None:
+    """The pause of a task ends on time, or when the task is cancelled, and leaves the connection fit for use."""
+
+    async def main() -> None:
+        async with linked() as (conn, far):
+            next_sends(1000, -errno.ENOBUFS)
+            with takes(SHORT):
+                await conn.send(DATA, gtcp.Retry(count=1, interval=SHORT))
+            assert read(far, len(DATA)) == DATA
+
+            next_sends(-errno.ENOBUFS)
+            sending = await begun(conn.send(DATA, PATIENT))
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            await conn.send(b"fine")
+            assert read(far, 4) == b"fine"
+
+    run("asyncio", main())
+
+
+def test_D2_E15_the_pause_of_a_task(preload: dict[str, str]) -> None:
+    child.run(tasks_that_pause, environment=preload)
 
 
 def slow_resolver() -> None:
