@@ -11,6 +11,7 @@ include "_corelib/deadline.pxi"     # seconds -> an absolute moment
 include "_corelib/wait.pxi"         # the one place that waits, and turns for those who queue
 include "_corelib/timers.pxi"       # deadlines of many sleepers
 include "_corelib/poller.pxi"       # many sockets watched by one thread
+include "_corelib/fiber.pxi"        # greenlets, and what needs none while it waits
 include "_corelib/hub.pxi"          # waiting as a greenlet
 include "_corelib/function.pxi"     # waiting by a function of the user's
 include "_corelib/operation.pxi"    # what one call wants
@@ -26,7 +27,7 @@ include "_corelib/arguments.pxi"    # what callers hand in, checked before a byt
 include "_corelib/batch.pxi"        # many packages in few system calls
 include "_corelib/conn.pxi"         # the handle a user holds
 include "_corelib/blocking.pxi"     # its calls that block
-include "_corelib/handler.pxi"      # a server's loop around a function
+include "_corelib/handler.pxi"      # a server's loop around a function, as a greenlet or without
 include "_corelib/loop.pxi"         # waiting in an event loop of asyncio
 include "_corelib/aio.pxi"          # a call as an awaitable
 include "_corelib/aiocalls.pxi"     # the different calls

@@ -159,15 +159,13 @@ class Service:
 
     def _attend(self, conn: Conn) -> None:
         _serving.set(conn)
-        error: BaseException | None = None
         try:
-            if self._welcomes(conn):
-                self._handle(conn)
-        except BaseException as raised:  # noqa: BLE001 (nothing a handler raises ends the server)
-            error = self._judge(conn, raised)
-        finally:
-            self._end(conn, error)
-            _serving.set(None)
+            if self._welcomes(conn) and not self._handle(conn):
+                return
+        except BaseException as error:  # noqa: BLE001 (nothing a handler raises ends the server)
+            self._handled(conn, error)
+        else:
+            self._handled(conn, None)
 
     def _welcomes(self, conn: Conn) -> bool:
         """Whether the connection is wanted, and has agreed on TLS: the acceptor waits for neither."""
@@ -191,15 +189,32 @@ class Service:
             self._agreeing.discard(conn)
         return True
 
-    def _handle(self, conn: Conn) -> None:
+    def _handle(self, conn: Conn) -> bool:
+        """False when the handler goes on without this greenlet; `_handled` follows then."""
         handler = self._settings._handler
         assert handler is not None
         self._connections[conn] = time.monotonic()
         if self._gather:
             conn._gather_sends()
+        if self._crew.stackless and isinstance(handler, _core.PkgHandler):
+            handler.serve(conn, partial(self._handled, conn))
+            return False
         handler(conn)
-        if self._gather and not conn.closed:
-            conn.flush()
+        return True
+
+    def _handled(self, conn: Conn, error: BaseException | None) -> None:
+        """The handler has ended, by what it raised or with None."""
+        try:
+            if error is None and self._gather and not conn.closed:
+                conn.flush()
+        except BaseException as raised:  # noqa: BLE001
+            error = raised
+        try:
+            if error is not None:
+                error = self._judge(conn, error)
+        finally:
+            self._end(conn, error)
+            _serving.set(None)
 
     def _judge(self, conn: Conn, error: BaseException) -> BaseException | None:
         """What the exception that left a handler means. None for a normal end."""

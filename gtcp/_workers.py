@@ -24,6 +24,8 @@ class Crew(Protocol):
 
     killed: tuple[type[BaseException], ...]
     """What a handler may get that is ended without being asked."""
+    stackless: bool
+    """Handlers that can do without a stack while they wait shall."""
 
     def host(self, accept: Job, part: Job) -> None:
         """Runs `accept`, in the acceptor's thread. `part` waits until the handlers have ended, but not for long."""
@@ -48,6 +50,7 @@ class Threads:
     """A thread for each handler; one that is done waits for the next for a while."""
 
     killed: tuple[type[BaseException], ...] = ()
+    stackless = False
 
     def __init__(self, stack_size: int | None) -> None:
         self._stack_size = stack_size
@@ -75,6 +78,8 @@ class Threads:
 
 class Greenlets:
     """Greenlets of one hub, which runs in the acceptor's thread."""
+
+    stackless = True
 
     def __init__(self) -> None:
         self._hub: _core.Hub | None = None

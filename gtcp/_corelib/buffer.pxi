@@ -11,23 +11,27 @@ cdef enum:
     # straight into their result, so the block never needs to be large to be fast.
     BLOCK = 16384
 
-# The block that was given back last: connections that are idle between two packages share it.
-cdef char* spare_block = NULL
+    # Blocks that were given back and are kept for the next, as many as one call needs: what comes and what leaves.
+    SPARES = 2
+
+# Connections that are idle between two packages share them.
+cdef (char*)[<int>SPARES] spare_blocks
+cdef int spares = 0
 
 
 cdef inline char* new_block(Py_ssize_t size) noexcept:
-    global spare_block
-    cdef char* block = spare_block
-    if size == BLOCK and block != NULL:
-        spare_block = NULL
-        return block
+    global spares
+    if size == BLOCK and spares:
+        spares -= 1
+        return spare_blocks[spares]
     return <char*>malloc(size)
 
 
 cdef inline void drop_block(char* block, Py_ssize_t size) noexcept:
-    global spare_block
-    if size == BLOCK and spare_block == NULL:
-        spare_block = block
+    global spares
+    if size == BLOCK and spares < SPARES:
+        spare_blocks[spares] = block
+        spares += 1
     else:
         free(block)
 

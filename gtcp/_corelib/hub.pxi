@@ -5,8 +5,6 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from types import GenericAlias
-
 cimport gtcp._corelib.epoll as epoll
 cimport gtcp._corelib.greenlet as greenlet
 cimport gtcp._corelib.posix as posix
@@ -16,106 +14,7 @@ cimport gtcp._corelib.way as way
 cdef enum:
     EVENTS = 256                # taken from the kernel at once
     FAIR_SHARE = 16             # reads and sends of a greenlet before others have their turn
-
-
-@cython.final
-cdef class Fiber(Timed):
-    """A function that runs as a greenlet of a hub."""
-    cdef Hub hub
-    cdef object stack               # the greenlet; None before it starts and after it ended
-    cdef object function
-    cdef tuple arguments
-    cdef bint asleep                # until a wake-up or `deadline`
-    cdef bint woken                 # which of the two it was
-    cdef object thrown              # to be raised in the fiber where it sleeps
-    cdef Fiber next_ready           # in the queue of those that can go on
-    cdef bint ready
-    cdef Signal done
-    cdef object result
-    cdef object error
-    cdef bint heeded                # somebody was told the error, or nobody needs to be
-
-    def __cinit__(self):
-        self.done = Signal()
-
-    def __init__(self):
-        raise TypeError("greenlets are made by spawn")
-
-    def __class_getitem__(cls, item):
-        return GenericAlias(cls, item)
-
-    def __del__(self):
-        if self.error is not None and not self.heeded and self.hub.log is not None \
-                and self.hub.generation == posix.generation:
-            self.hub.log(self.error)
-
-    def _run(self):
-        if self.function is None:
-            raise RuntimeError("the greenlet has run already")
-        try:
-            self.raise_thrown()         # killed before it began
-            try:
-                self.result = self.function(*self.arguments)
-            finally:
-                self.hub.let_leave()
-        except BaseException as error:
-            self.error = error
-        self.function = self.arguments = None
-        self.hub.ended(self)
-
-    cdef int raise_thrown(self) except -1:
-        if self.thrown is not None:
-            error, self.thrown = self.thrown, None
-            raise error
-        return 0
-
-    def join(self, timeout=None):
-        """Waits until the function has returned; False when `timeout` seconds passed first."""
-        return self.done.wait(None if timeout is None else to_deadline(timeout))
-
-    def get(self, timeout=None):
-        """The function's value, or its exception. Timeout when it has not ended after `timeout` seconds."""
-        if not self.join(timeout):
-            raise Timeout("timed out while waiting for a greenlet")
-        self.heeded = True
-        if self.error is not None:
-            raise self.error
-        return self.result
-
-    def kill(self):
-        """Raises GreenletExit in the function where it waits next, or now if it waits already. From any thread.
-
-        A function that has not begun never does.
-        """
-        if not self.done.is_set and self.hub is not None:
-            self.hub.throw_in(self, greenlet_exit()())
-
-    @property
-    def dead(self):
-        """The function has returned or raised."""
-        return self.done.is_set
-
-
-def greenlet_exit():
-    """What ends a greenlet quietly."""
-    import greenlet as module
-    return module.GreenletExit
-
-
-@cython.final
-cdef class FiberParker(Parker):
-    cdef Fiber fiber
-
-    cdef int park(self, int64_t deadline) except -1:
-        while not self.woken:
-            if not self.fiber.hub.sleep(self.fiber, deadline):
-                return self.woken
-        return 1
-
-    cdef int unpark(self) except -1:
-        self.woken = True
-        self.fiber.hub.wake(self.fiber)
-        return 0
+    SPARE_CARRIERS = 64         # that rest until there is something to carry; those above end
 
 
 @cython.final
@@ -129,11 +28,12 @@ cdef class Hub(Poller):
     cdef Fiber root                 # whose end `run` waits for, or None
     cdef Fiber current
     cdef int credit                 # reads and sends that it may make before it steps aside
-    cdef Fiber first_ready          # those that can go on, first come first served
-    cdef Fiber last_ready
-    cdef Fiber turn_end             # the last of those whose turn it is, None once it has begun
+    cdef Runnable first_ready       # those that can go on, first come first served
+    cdef Runnable last_ready
+    cdef Runnable turn_end          # the last of those whose turn it is, None once it has begun
     cdef Timers timers              # those that sleep with a deadline
     cdef list laden                 # connections with gathered sends of the greenlet that runs
+    cdef list carriers              # those that rest
     cdef bint sleeping
     cdef bint stopping
     cdef object interrupt           # Ctrl-C for a program whose root has ended already
@@ -142,6 +42,7 @@ cdef class Hub(Poller):
 
     def __cinit__(self, log=None):
         self.laden = []
+        self.carriers = []
         self.alive = set()
         self.timers = Timers()
         self.log = log
@@ -200,25 +101,30 @@ cdef class Hub(Poller):
 
     def spawn(self, function, *arguments):
         """Runs `function(*arguments)` as a greenlet. From any thread."""
-        cdef Fiber fiber = Fiber.__new__(Fiber)
+        cdef Fiber fiber
         if self.stopping:
             raise RuntimeError("the hub has been stopped")
+        fiber = self.new_fiber(function, arguments)
+        self.wake(fiber)
+        return fiber
+
+    cdef Fiber new_fiber(self, object function, tuple arguments):
+        cdef Fiber fiber = Fiber.__new__(Fiber)
         fiber.hub = self
         fiber.function = function
         fiber.arguments = arguments
         self.alive.add(fiber)
-        self.wake(fiber)
         return fiber
 
     cdef int end_all(self) except -1:
         """Those that still wait are ended: whatever they wait for from now on, they are told again."""
-        cdef Fiber fiber
+        cdef Runnable runnable
         self.stopping = True
         for _ in range(100):
             if not self.alive or self.generation != posix.generation:
                 break
-            for fiber in list(self.alive):
-                self.throw_in(fiber, greenlet_exit()())
+            for runnable in list(self.alive):
+                self.throw_in(runnable, greenlet_exit()())
             self.run_ready()
         return 0
 
@@ -250,20 +156,38 @@ cdef class Hub(Poller):
         """Switches to each that could go on when the turn began; what becomes ready meanwhile comes next turn."""
         self.turn_end = self.last_ready
         while self.turn_end is not None and self.generation == posix.generation:
-            self.switch_to(self.next_of_turn())
+            self.switch_to(self.next_to_run())
         return 0
 
-    cdef Fiber next_of_turn(self):
-        """Takes the next out of the queue; there is one until the turn ends."""
-        cdef Fiber fiber = self.first_ready
-        self.first_ready = fiber.next_ready
+    cdef Fiber next_to_run(self):
+        """The greenlet that runs next: the first of the queue, or one that carries it."""
+        if isinstance(self.first_ready, Fiber):
+            return <Fiber>self.next_of_turn()
+        return self.carriers.pop() if self.carriers else self.new_fiber(self._carry, ())
+
+    cdef Runnable next_of_turn(self):
+        """Takes the first out of the queue; there is one until the turn ends."""
+        cdef Runnable first = self.first_ready
+        self.first_ready = first.next_ready
         if self.first_ready is None:
             self.last_ready = None
-        if fiber is self.turn_end:
+        if first is self.turn_end:
             self.turn_end = None
-        fiber.next_ready = None
-        fiber.ready = False
-        return fiber
+        first.next_ready = None
+        first.ready = False
+        return first
+
+    def _carry(self):
+        """What a carrier does: those that need no stack while they wait go on on its own, one after the other."""
+        while self.generation == posix.generation:
+            if self.turn_end is not None and isinstance(self.first_ready, Stackless):
+                self.credit = FAIR_SHARE
+                (<Stackless>self.next_of_turn()).go_on()
+            elif len(self.carriers) < SPARE_CARRIERS:
+                self.carriers.append(self.current)
+                self.sleep(self.current, NEVER)
+            else:
+                return
 
     cdef int switch_to(self, Fiber fiber) except -1:
         if fiber.done.is_set:
@@ -279,42 +203,49 @@ cdef class Hub(Poller):
         return 0
 
     cdef int switch_on(self) except -1:
-        """Switches from a greenlet to the next, without a stop at the hub if it has a stack to go on with."""
-        if self.turn_end is None or self.first_ready.stack is None or self.generation != posix.generation:
-            greenlet.switch(self.main)
-        else:
-            self.current = self.next_of_turn()
+        """Switches from a greenlet to the next, without a stop at the hub if that has begun and has a stack."""
+        cdef Runnable first = self.first_ready
+        if self.turn_end is not None and isinstance(first, Fiber) and (<Fiber>first).stack is not None \
+                and self.generation == posix.generation:
+            self.current = <Fiber>self.next_of_turn()
             self.credit = FAIR_SHARE
             greenlet.switch(self.current.stack)
+        else:
+            greenlet.switch(self.main)
         return 0
 
-    cdef int wake(self, Timed sleeper) except -1:
-        """Lets a greenlet go on. From any thread."""
-        cdef Fiber fiber = <Fiber>sleeper
-        fiber.woken = True
-        return self.enqueue(fiber)
+    cdef int wake(self, Timed timed) except -1:
+        """Lets one go on. From any thread."""
+        cdef Runnable runnable = <Runnable>timed
+        runnable.woken = True
+        return self.enqueue(runnable)
 
-    cdef int enqueue(self, Fiber fiber) except -1:
-        if fiber.ready:
+    cdef int enqueue(self, Runnable runnable) except -1:
+        if runnable.ready:
             return 0
-        fiber.ready = True
+        runnable.ready = True
         if self.last_ready is None:
-            self.first_ready = fiber
+            self.first_ready = runnable
         else:
-            self.last_ready.next_ready = fiber
-        self.last_ready = fiber
+            self.last_ready.next_ready = runnable
+        self.last_ready = runnable
         if self.sleeping:
             epoll.bell_ring(self.bell)
         return 0
 
-    cdef int throw_in(self, Fiber fiber, object error) except -1:
-        fiber.thrown = error
-        return self.wake(fiber)
+    cdef int throw_in(self, Runnable runnable, object error) except -1:
+        runnable.thrown = error
+        return self.wake(runnable)
+
+    cdef int forget(self, Runnable runnable) except -1:
+        """It will never wait again."""
+        self.timers.cancel(runnable)
+        self.alive.discard(runnable)
+        return 0
 
     cdef int ended(self, Fiber fiber) except -1:
         """A greenlet's function has returned."""
-        self.timers.cancel(fiber)
-        self.alive.discard(fiber)
+        self.forget(fiber)
         fiber.stack = None
         fiber.done.set()
         if isinstance(fiber.error, (KeyboardInterrupt, SystemExit)) and self.root is not None \
@@ -429,13 +360,13 @@ cdef class Hub(Poller):
 
     cdef int fire_timers(self) except -1:
         """Lets those go on whose deadline has passed; that nobody woke them tells them why."""
-        cdef Fiber fiber
+        cdef Runnable runnable
         while True:
-            fiber = <Fiber>self.timers.pop_due()
-            if fiber is None:
+            runnable = <Runnable>self.timers.pop_due()
+            if runnable is None:
                 return 0
-            if fiber.asleep:
-                self.enqueue(fiber)
+            if runnable.asleep:
+                self.enqueue(runnable)
 
 
 def current_hub():

@@ -203,23 +203,31 @@ cdef class Socket(Gatherer):
 
     cdef int wait(self, Wait* wait) except -1:
         """Waits for what a step needs: 1 when it has come, 0 at the time limit."""
-        cdef Watch watch
         if wait.events == 0:
             new_parker().park(wait.until)
             return wait.until < wait.deadline
         if wait.way == NULL:
             return sleep_until_ready(self.fd, wait.events, wait.until)
-        while self.watcher is not <Way>wait.way:
-            if self.watch is not None and (self.watch.reader is not None or self.watch.writer is not None):
-                # Greenlets of another thread wait for it: each taking it from the other would never end.
-                return (<Way>wait.way).wait_ready(self.fd, wait.events, wait.until)
-            self.unwatch()
-            watch = (<Way>wait.way).watch(self.fd)
-            if self.watcher is None:
-                self.watch, self.watcher = watch, <Way>wait.way
-            else:
-                (<Way>wait.way).unwatch(watch)      # making it has run others, and they have one
+        if self.watch_by(<Way>wait.way) is None:
+            return (<Way>wait.way).wait_ready(self.fd, wait.events, wait.until)
         return self.watcher.wait_watched(self.watch, wait.events, wait.until)
+
+    cdef Watch watch_by(self, Way way):
+        """Has the way keep an eye on the socket; None while somebody waits in another way.
+
+        Those are greenlets of another thread: each taking the watch from the other would never end.
+        """
+        cdef Watch watch
+        while self.watcher is not way:
+            if self.watch is not None and (self.watch.reader is not None or self.watch.writer is not None):
+                return None
+            self.unwatch()
+            watch = way.watch(self.fd)
+            if self.watcher is None:
+                self.watch, self.watcher = watch, way
+            else:
+                way.unwatch(watch)      # making it has run others, and they have one
+        return self.watch
 
     cdef bint unwatch(self) except -1:
         """Nobody keeps an eye on the socket any more. True when who did will close it."""

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -20,6 +21,16 @@ def concurrency(request: pytest.FixtureRequest) -> str:
     if request.param == "greenlets":
         pytest.importorskip("greenlet")
     return str(request.param)
+
+
+@pytest.fixture(params=["threads", "greenlets", "pkg_handler"])
+def echoing(request: pytest.FixtureRequest, serve: Serve) -> Callable[..., gtcp.Server]:
+    """Start a server that echoes packages: from threads, from greenlets, or without a stack for those that wait."""
+    if request.param == "threads":
+        return partial(serve, echo_packages)
+    pytest.importorskip("greenlet")
+    handler = echo_packages if request.param == "greenlets" else gtcp.pkg_handler(lambda package: package)
+    return partial(serve, handler, concurrency="greenlets")
 
 
 @pytest.fixture
@@ -52,9 +63,9 @@ def is_ended(sock: socket.socket) -> bool:
 
 
 def test_F14_more_than_max_connections_wait_and_are_served_later(
-    serve: Serve, client: Client, concurrency: str
+    echoing: Callable[..., gtcp.Server], client: Client
 ) -> None:
-    server = serve(echo_packages, concurrency=concurrency, max_connections=2)
+    server = echoing(max_connections=2)
     first, second, third = client(server), client(server), client(server)
     assert answers(first)
     assert answers(second)
@@ -71,12 +82,10 @@ def test_F14_more_than_max_connections_wait_and_are_served_later(
 
 @pytest.mark.parametrize("drip", [False, True], ids=["silent", "dripping"])
 def test_F8_idle_timeout_ends_who_says_nothing_whole(
-    serve: Serve, client: Client, concurrency: str, caplog: pytest.LogCaptureFixture, drip: bool
+    echoing: Callable[..., gtcp.Server], client: Client, caplog: pytest.LogCaptureFixture, drip: bool
 ) -> None:
     ends: list[BaseException | None] = []
-    server = serve(
-        echo_packages, concurrency=concurrency, idle_timeout=2 * SHORT, on_close=lambda conn, error: ends.append(error)
-    )
+    server = echoing(idle_timeout=2 * SHORT, on_close=lambda conn, error: ends.append(error))
     idle = client(server)
     assert answers(idle)
     if drip:
@@ -90,8 +99,8 @@ def test_F8_idle_timeout_ends_who_says_nothing_whole(
     assert caplog.records == []
 
 
-def test_F8_first_byte_timeout(serve: Serve, client: Client, concurrency: str) -> None:
-    server = serve(echo_packages, concurrency=concurrency, first_byte_timeout=2 * SHORT)
+def test_F8_first_byte_timeout(echoing: Callable[..., gtcp.Server], client: Client) -> None:
+    server = echoing(first_byte_timeout=2 * SHORT)
     honest, silent = client(server), client(server)
     assert answers(honest)
     assert is_ended(silent)
@@ -108,9 +117,9 @@ def test_F9_send_timeout_ends_who_never_reads(serve: Serve, client: Client, conc
 
 
 def test_F11_shutdown_ends_the_idle_at_once_and_lets_the_others_finish(
-    serve: Serve, client: Client, concurrency: str, caplog: pytest.LogCaptureFixture
+    echoing: Callable[..., gtcp.Server], client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = serve(echo_packages, concurrency=concurrency)
+    server = echoing()
     idle, busy = client(server), client(server)
     assert answers(idle)
     assert answers(busy)
@@ -143,7 +152,7 @@ def test_F12_close_and_shutdown_in_a_handler(serve: Serve, client: Client, concu
         eventually(lambda: cut == [0])
 
 
-def test_F10_close_gives_handlers_ClosedError(serve: Serve, client: Client, concurrency: str) -> None:
+def test_F10_close_gives_handlers_ClosedError(echoing: Callable[..., gtcp.Server], client: Client) -> None:
     ends: list[BaseException | None] = []
     ended = threading.Event()
 
@@ -151,7 +160,7 @@ def test_F10_close_gives_handlers_ClosedError(serve: Serve, client: Client, conc
         ends.append(error)
         ended.set()
 
-    server = serve(echo_packages, concurrency=concurrency, on_close=note)
+    server = echoing(on_close=note)
     sock = client(server)
     assert answers(sock)
     with quick():
