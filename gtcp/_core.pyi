@@ -338,8 +338,8 @@ class PkgHandler:
 
     def __new__(cls, function: Callable[[bytes], Buffer | None], option: object) -> Self: ...
     def __call__(self, conn: BlockingConn) -> None: ...
-    def serve(self, conn: BlockingConn, done: Callable[[BaseException | None], object]) -> None:
-        """The same for a greenlet, which can end now: `done(error)` follows at the end, None for a clean one."""
+    def serve(self, conn: BlockingConn, ended: Callable[[BaseException | None], object]) -> None:
+        """The same for a greenlet, which can end now: `ended(error)` follows at the end, None for a clean one."""
 
 @final
 class Tls:

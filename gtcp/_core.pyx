@@ -5,13 +5,14 @@ A table of contents: each part uses only the parts above it.
 
 include "_corelib/errors.pxi"       # errno -> exception, in one place
 include "_corelib/buffer.pxi"       # bytes on their way in or out
+include "_corelib/unit.pxi"         # what a receive can ask for
 include "_corelib/framing.pxi"      # bytes in, units out; knows no socket and no clock
 include "_corelib/parser.pxi"       # the same for tests and fuzzers
 include "_corelib/deadline.pxi"     # seconds -> an absolute moment
 include "_corelib/wait.pxi"         # the one place that waits, and turns for those who queue
 include "_corelib/timers.pxi"       # deadlines of many sleepers
 include "_corelib/poller.pxi"       # many sockets watched by one thread
-include "_corelib/fiber.pxi"        # greenlets, and what needs none while it waits
+include "_corelib/scheduler.pxi"    # who can go on
 include "_corelib/hub.pxi"          # waiting as a greenlet
 include "_corelib/function.pxi"     # waiting by a function of the user's
 include "_corelib/operation.pxi"    # what one call wants

@@ -13,43 +13,11 @@ from libc.string cimport memcmp, memcpy, memset
 cimport gtcp._corelib.wire as wire
 from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
 
-cdef enum UnitKind:
-    SOME        # what one read gives
-    BURST       # what comes until a read leaves room, or until silence
-    EXACT       # a number of bytes
-    INTO        # the same, or what one read gives, into the caller's memory
-    LINE        # up to a newline, which is dropped
-    TILL        # up to a delimiter, which is kept
-    PKG         # a length and that many bytes
-
 cdef enum:
     # Memory reserved on the word of a header alone; more only as bytes arrive.
     TRUSTED = 65536
     # Below this much room behind the tail, unread bytes move to the front first.
     CRAMPED = 4096
-
-
-cdef struct Unit:
-    UnitKind kind
-    Py_ssize_t size             # EXACT: bytes wanted; INTO: bytes wanted or the target's size
-    Py_ssize_t limit            # of the result, in bytes
-    int header_size             # PKG
-    const char* needle          # TILL and LINE, owned by the caller
-    Py_ssize_t needle_size
-    char* target                # INTO, owned by the caller
-    Py_ssize_t got              # INTO: bytes in the target
-    bint one_read               # INTO: any number of bytes will do
-    bint patient                # BURST: only silence ends it, however small the reads
-    bint final                  # SOME, BURST: nothing more comes now, give what is there
-    int64_t gap                 # BURST: the silence that ends it, in nanoseconds
-
-
-cdef struct Room:
-    # Where the next bytes of the stream go: `size` of them to `where`, then `more` of them to `then`.
-    char* where
-    Py_ssize_t size
-    char* then
-    Py_ssize_t more
 
 
 cdef class Framing:
@@ -224,16 +192,36 @@ cdef class Framing:
         return self._finish() if self.short_read and not unit.patient else None
 
     cdef Py_ssize_t take_all(self, Unit* unit, list into, Py_ssize_t n) except -1:
+        """Appends up to n whole packages (below 0: all there are) to `into`; answers how many."""
         cdef Py_ssize_t count = 0
         cdef object value
-        while count != n:
-            value = self.peel(unit)
+        while True:
+            count += self._peel_pkgs(unit, into, n - count)
+            value = self.take(unit) if count != n else None
             if value is None:
-                value = self.take(unit)
-            if value is None:
-                break
+                return count
             into.append(value)
             count += 1
+
+    cdef Py_ssize_t _peel_pkgs(self, Unit* unit, list into, Py_ssize_t n) except -1:
+        """The same for those that lie whole in the buffer."""
+        cdef ByteBuffer buf = self.buf
+        cdef const char* start
+        cdef Py_ssize_t header_size = unit.header_size, left = buf.tail - buf.head, size, count = 0
+        if self.body != NULL:
+            return 0
+        self.scanned = 0
+        while count != n and left >= header_size:
+            start = buf.block + buf.head
+            size = wire.get_length(start, header_size)
+            if size > unit.limit or size > left - header_size:
+                break
+            into.append(PyBytes_FromStringAndSize(start + header_size, size))
+            buf.head += header_size + size      # one by one: what was taken when memory runs out is in the list
+            left -= header_size + size
+            self.units += 1
+            count += 1
+        buf.consume(0)
         return count
 
     cdef inline void await_late(self, Py_ssize_t replies) noexcept:

@@ -37,8 +37,8 @@ cdef class PkgHandler:
                     return
             self.answer(conn, request)
 
-    def serve(self, BlockingConn conn not None, done):
-        """The same for a greenlet, which can end now: `done(error)` follows at the end, None for a clean one."""
+    def serve(self, BlockingConn conn not None, ended):
+        """The same for a greenlet, which can end now: `ended(error)` follows at the end, None for a clean one."""
         cdef Hub hub = <Hub?>current_way()
         cdef Served served = Served.__new__(Served)
         served.hub = hub
@@ -46,7 +46,7 @@ cdef class PkgHandler:
         served.conn = conn
         served.stream = conn.open_stream()
         served.unit = self.unit
-        served.done = done
+        served.ended = ended
         served.context = PyContext_CopyCurrent()
         hub.alive.add(served)
         hub.wake(served)
@@ -72,10 +72,11 @@ cdef inline bint slip_pkg(BlockingConn conn, object data, Unit* unit) except -1:
 @cython.final
 cdef class Served(Stackless):
     """A connection whose packages a PkgHandler answers."""
+    cdef Hub hub
     cdef PkgHandler handler
     cdef BlockingConn conn
     cdef Stream stream
-    cdef object done
+    cdef object ended
     cdef object context             # the greenlet's that began it
     cdef Unit unit
     # A receive under way, which sleeping interrupts: what it wants, and where it waits.
@@ -104,10 +105,10 @@ cdef class Served(Stackless):
         return 0
 
     cdef int end(self, object error) except -1:
-        cdef object done = self.done
+        cdef object ended = self.ended
         self.hub.forget(self)
-        self.handler = self.conn = self.stream = self.done = None
-        done(error)
+        self.handler = self.conn = self.stream = self.ended = None
+        ended(error)
         return 0
 
     cdef bint serve(self) except -1:

@@ -5,6 +5,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
+from types import GenericAlias
+
 cimport gtcp._corelib.epoll as epoll
 cimport gtcp._corelib.greenlet as greenlet
 cimport gtcp._corelib.posix as posix
@@ -18,7 +20,96 @@ cdef enum:
 
 
 @cython.final
-cdef class Hub(Poller):
+cdef class Fiber(Runnable):
+    """A function that runs as a greenlet of a hub."""
+    cdef Hub hub
+    cdef object stack               # the greenlet; None before it starts and after it ended
+    cdef object function
+    cdef tuple arguments
+    cdef Signal done
+    cdef object result
+    cdef object error
+    cdef bint heeded                # somebody was told the error, or nobody needs to be
+
+    def __cinit__(self):
+        self.done = Signal()
+
+    def __init__(self):
+        raise TypeError("greenlets are made by spawn")
+
+    def __class_getitem__(cls, item):
+        return GenericAlias(cls, item)
+
+    def __del__(self):
+        if self.error is not None and not self.heeded and self.hub.log is not None \
+                and self.hub.generation == posix.generation:
+            self.hub.log(self.error)
+
+    def _run(self):
+        if self.function is None:
+            raise RuntimeError("the greenlet has run already")
+        try:
+            self.raise_thrown()         # killed before it began
+            try:
+                self.result = self.function(*self.arguments)
+            finally:
+                self.hub.let_leave()
+        except BaseException as error:
+            self.error = error
+        self.function = self.arguments = None
+        self.hub.ended(self)
+
+    def join(self, timeout=None):
+        """Waits until the function has returned; False when `timeout` seconds passed first."""
+        return self.done.wait(None if timeout is None else to_deadline(timeout))
+
+    def get(self, timeout=None):
+        """The function's value, or its exception. Timeout when it has not ended after `timeout` seconds."""
+        if not self.join(timeout):
+            raise Timeout("timed out while waiting for a greenlet")
+        self.heeded = True
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def kill(self):
+        """Raises GreenletExit in the function where it waits next, or now if it waits already. From any thread.
+
+        A function that has not begun never does.
+        """
+        if not self.done.is_set and self.hub is not None:
+            self.hub.throw_in(self, greenlet_exit()())
+
+    @property
+    def dead(self):
+        """The function has returned or raised."""
+        return self.done.is_set
+
+
+def greenlet_exit():
+    """What ends a greenlet quietly."""
+    import greenlet as module
+    return module.GreenletExit
+
+
+@cython.final
+cdef class FiberParker(Parker):
+    cdef Fiber fiber
+
+    cdef int park(self, int64_t deadline) except -1:
+        while not self.woken:
+            if not self.fiber.hub.sleep(self.fiber, deadline):
+                return self.woken
+        return 1
+
+    cdef int unpark(self) except -1:
+        self.woken = True
+        self.fiber.hub.wake(self.fiber)
+        return 0
+
+
+@cython.final
+cdef class Hub(Scheduler):
     """The greenlets of one thread and what they wait for.
 
     `run` must be called in the thread that made the hub; `spawn` and `stop` may be called from any thread.
@@ -28,13 +119,8 @@ cdef class Hub(Poller):
     cdef Fiber root                 # whose end `run` waits for, or None
     cdef Fiber current
     cdef int credit                 # reads and sends that it may make before it steps aside
-    cdef Runnable first_ready       # those that can go on, first come first served
-    cdef Runnable last_ready
-    cdef Runnable turn_end          # the last of those whose turn it is, None once it has begun
-    cdef Timers timers              # those that sleep with a deadline
     cdef list laden                 # connections with gathered sends of the greenlet that runs
     cdef list carriers              # those that rest
-    cdef bint sleeping
     cdef bint stopping
     cdef object interrupt           # Ctrl-C for a program whose root has ended already
     cdef set alive
@@ -44,7 +130,6 @@ cdef class Hub(Poller):
         self.laden = []
         self.carriers = []
         self.alive = set()
-        self.timers = Timers()
         self.log = log
 
     def __init__(self, log=None):
@@ -165,18 +250,6 @@ cdef class Hub(Poller):
             return <Fiber>self.next_of_turn()
         return self.carriers.pop() if self.carriers else self.new_fiber(self._carry, ())
 
-    cdef Runnable next_of_turn(self):
-        """Takes the first out of the queue; there is one until the turn ends."""
-        cdef Runnable first = self.first_ready
-        self.first_ready = first.next_ready
-        if self.first_ready is None:
-            self.last_ready = None
-        if first is self.turn_end:
-            self.turn_end = None
-        first.next_ready = None
-        first.ready = False
-        return first
-
     def _carry(self):
         """What a carrier does: those that need no stack while they wait go on on its own, one after the other."""
         while self.generation == posix.generation:
@@ -212,25 +285,6 @@ cdef class Hub(Poller):
             greenlet.switch(self.current.stack)
         else:
             greenlet.switch(self.main)
-        return 0
-
-    cdef int wake(self, Timed timed) except -1:
-        """Lets one go on. From any thread."""
-        cdef Runnable runnable = <Runnable>timed
-        runnable.woken = True
-        return self.enqueue(runnable)
-
-    cdef int enqueue(self, Runnable runnable) except -1:
-        if runnable.ready:
-            return 0
-        runnable.ready = True
-        if self.last_ready is None:
-            self.first_ready = runnable
-        else:
-            self.last_ready.next_ready = runnable
-        self.last_ready = runnable
-        if self.sleeping:
-            epoll.bell_ring(self.bell)
         return 0
 
     cdef int throw_in(self, Runnable runnable, object error) except -1:
@@ -357,16 +411,6 @@ cdef class Hub(Poller):
             for watch in watches:
                 watch.reader = watch.writer = None
                 self.unwatch(watch)
-
-    cdef int fire_timers(self) except -1:
-        """Lets those go on whose deadline has passed; that nobody woke them tells them why."""
-        cdef Runnable runnable
-        while True:
-            runnable = <Runnable>self.timers.pop_due()
-            if runnable is None:
-                return 0
-            if runnable.asleep:
-                self.enqueue(runnable)
 
 
 def current_hub():
