@@ -7,8 +7,9 @@ import socket
 import sys
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import gtcp
+from gtcp import _lending
 from net.ends import Host
 from support.crew import Worker
 from support.forks import join
@@ -29,6 +31,46 @@ if sys.platform == "linux":
 
 COUNT = st.integers(0, 7)
 SIZES = st.integers(1, 4)
+
+Deed = Literal["nothing", "raises", "discards"]
+DEEDS = st.sampled_from(["nothing", "nothing", "raises", "discards"])
+"""What a hook does when it is called the next time."""
+
+
+class Hooks:
+    """What the pool calls, and what it has said by that."""
+
+    def __init__(self) -> None:
+        self.deeds: dict[str, Deed] = {}
+        self.called: Counter[str] = Counter()
+        self.closed: Counter[str] = Counter()
+
+    def options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("on_connect", "on_acquire", "on_release", "on_close")}
+
+    def call(self, name: str, conn: gtcp.Conn) -> None:
+        self.called[name] += 1
+        assert not conn.closed
+        match self.deeds.pop(name, "nothing"):
+            case "raises":
+                raise LookupError(name)
+            case "discards":
+                assert isinstance(conn, gtcp.PoolConn)
+                conn.discard()
+
+    def on_connect(self, conn: gtcp.Conn) -> None:
+        self.call("on_connect", conn)
+
+    def on_acquire(self, lease: gtcp.PoolConn) -> None:
+        self.call("on_acquire", lease)
+
+    def on_release(self, lease: gtcp.PoolConn) -> None:
+        self.call("on_release", lease)
+
+    def on_close(self, conn: gtcp.Conn, reason: str) -> None:
+        assert conn.closed
+        self.closed[reason] += 1
+
 
 ENDS: dict[str, tuple[Callable[[gtcp.PoolConn], object], str | None]] = {
     "close": (gtcp.PoolConn.close, None),
@@ -54,32 +96,60 @@ class PoolLife(RuleBasedStateMachine):
         max_size=SIZES,
         max_idle=st.none() | st.integers(0, 2),
         max_uses=st.none() | st.integers(1, 4),
+        min_idle=st.sampled_from([0, 0, 1]),
         fifo=st.booleans(),
         look=st.booleans(),
+        hooked=st.booleans(),
+        mortal=st.booleans(),
     )
-    def open(self, max_size: int, max_idle: int | None, max_uses: int | None, *, fifo: bool, look: bool) -> None:
+    def open(
+        self,
+        max_size: int,
+        max_idle: int | None,
+        max_uses: int | None,
+        min_idle: int,
+        *,
+        fifo: bool,
+        look: bool,
+        hooked: bool,
+        mortal: bool,
+    ) -> None:
+        # One by one: what several dials bring comes in any order. Their pauses have tests of their own.
+        min_idle = min_idle if max_idle is None else min(min_idle, max_idle)
+        _lending._FILL_PAUSE = 0.001
         self.host = Host()
-        self.model = PoolModel(max_size, max_idle, max_uses, fifo, look)
+        self.model = PoolModel(max_size, max_idle, max_uses, min_idle, fifo, look)
+        self.hooks = Hooks() if hooked else None
+        self.fresh: dict[int, Link] = {}  # connections that have come and that nobody is known to have, by port
         self.pool = gtcp.Pool(
             self.host.address,
             max_size=max_size,
             max_idle=max_idle,
             max_uses=max_uses,
+            min_idle=min_idle,
             order="fifo" if fifo else "lifo",
             check=look,
             reconnect=False,
+            **(self.hooks.options() if self.hooks else {}),
         )
+        if not min_idle:
+            self.age(mortal=mortal)
         self.far: dict[Link, socket.socket] = {}
         self.leases: dict[Loan, gtcp.PoolConn] = {}
         self.waiters: list[Worker[gtcp.PoolConn]] = []
 
     # -- what model and pool do together
 
-    def dialled(self) -> Link:
-        link = Link()
-        self.far[link] = self.host.accept()
-        self.model.created += 1
-        return link
+    def dialled(self, lease: gtcp.PoolConn | None = None) -> Link:
+        """The connection of this lease, which is a new one; or any that nobody has."""
+        port = None if lease is None else lease.local_addr().port
+        while port not in self.fresh:
+            far = self.host.accept()
+            link = self.fresh[far.getpeername()[1]] = self.model.make()
+            self.far[link] = far
+            if port is None:
+                return self.fresh.popitem()[1]
+        return self.fresh.pop(port)
 
     def lend(self, lease: gtcp.PoolConn, link: Link) -> None:
         assert lease.local_addr().port == self.far[link].getpeername()[1]
@@ -97,12 +167,9 @@ class PoolLife(RuleBasedStateMachine):
         if served <= 0:
             return
         # They dial at the same time, so who gets which is open.
-        leases = [self.waiters.pop(0).result() for _ in range(served)]
-        links = [self.dialled() for _ in leases]
-        ports = {self.far[link].getpeername()[1]: link for link in links}
-        for lease in leases:
+        for lease in [self.waiters.pop(0).result() for _ in range(served)]:
             self.model.waiting -= 1
-            self.lend(lease, ports[lease.local_addr().port])
+            self.lend(lease, self.dialled(lease))
 
     def pick(self, number: int) -> tuple[Loan, gtcp.PoolConn]:
         loan = self.model.lent[number % len(self.model.lent)]
@@ -110,16 +177,48 @@ class PoolLife(RuleBasedStateMachine):
 
     # -- borrowers
 
-    @rule()
-    def get(self) -> None:
+    @rule(on_acquire=DEEDS)
+    def get(self, on_acquire: Deed) -> None:
         link = self.model.take()
         if link is None and not self.model.has_room():
             with pytest.raises(gtcp.PoolTimeout):
                 self.pool.acquire(0)
             self.model.timeouts += 1
             return
-        lease = self.pool.acquire(LONG)
-        self.lend(lease, link or self.dialled())
+        if self.hooks is None or on_acquire == "nothing" or (link is None and self.model.min_idle):
+            lease = self.pool.acquire(LONG)
+            self.lend(lease, link or self.dialled(lease))
+            return
+        self.hooks.deeds["on_acquire"] = on_acquire
+        if on_acquire == "raises":
+            with pytest.raises(LookupError):
+                self.pool.acquire(LONG)
+            self.model.reject(link or self.dialled(), "error")
+        else:
+            lease = self.pool.acquire(LONG)
+            self.model.reject(link or self.one_that_ended(lease), "discarded")
+            link = self.model.take()
+            self.lend(lease, link or self.dialled(lease))
+        assert not self.hooks.deeds
+
+    def one_that_ended(self, other: gtcp.PoolConn) -> Link:
+        """A new connection that was closed before anybody had it, unlike this lease's."""
+        port = other.local_addr().port
+        while not (ended := [number for number in self.fresh if number != port]):
+            far = self.host.accept()
+            link = self.fresh[far.getpeername()[1]] = self.model.make()
+            self.far[link] = far
+        return self.fresh.pop(ended[0])
+
+    @precondition(lambda self: self.hooks and not self.model.idle and self.model.has_room() and not self.model.min_idle)
+    @rule()
+    def get_without_success(self) -> None:
+        """The dial fails, for a reason that says nothing about the next one."""
+        self.hooks.deeds["on_connect"] = "raises"
+        with pytest.raises(LookupError):
+            self.pool.acquire(LONG)
+        self.model.failed += 1
+        assert self.host.accept().recv(1) == b""
 
     @precondition(lambda self: self.model.lent and not self.model.idle and not self.model.has_room())
     @rule()
@@ -168,11 +267,14 @@ class PoolLife(RuleBasedStateMachine):
                 loan.state = "error"
 
     @precondition(lambda self: self.model.lent)
-    @rule(number=COUNT, how=st.sampled_from(sorted(ENDS)))
-    def put(self, number: int, how: str) -> None:
+    @rule(number=COUNT, how=st.just("close") | st.sampled_from(sorted(ENDS)), on_release=DEEDS)
+    def put(self, number: int, how: str, on_release: Deed) -> None:
         loan, lease = self.pick(number)
         end, reason = ENDS[how]
         del self.leases[loan]
+        if self.hooks is not None and reason is None and loan.state == "nothing" and on_release != "nothing":
+            self.hooks.deeds["on_release"] = on_release
+            reason = "error"
         link = self.model.end(loan, reason)
         end(lease)
         if how == "drop":
@@ -203,15 +305,22 @@ class PoolLife(RuleBasedStateMachine):
     def expire(self) -> None:
         self.pool.expire()
         self.model.expire()
-        eventually(lambda: self.pool.stats().idle == 0)
+        eventually(lambda: self.pool.stats().closed["cleared"] == self.model.closed["cleared"])
         self.serve_waiters()
 
     @rule()
     def clear(self) -> None:
         self.pool.clear()
         self.model.expire()
-        assert self.pool.stats().idle == 0
+        assert self.pool.stats().closed["cleared"] == self.model.closed["cleared"]
         self.serve_waiters()
+
+    @precondition(lambda self: not self.model.min_idle)
+    @rule(mortal=st.booleans())
+    def age(self, *, mortal: bool) -> None:
+        """Those that are made from now on do not live beyond their first lease, or as long as they like."""
+        self.model.mortal = mortal
+        self.pool._options["max_lifetime"] = 0.0 if mortal else None
 
     @rule(max_size=SIZES)
     def resize(self, max_size: int) -> None:
@@ -224,10 +333,9 @@ class PoolLife(RuleBasedStateMachine):
         idle = len(self.model.idle)
         self.pool.prefill(idle + 1)
         if self.model.has_room() and (self.model.max_idle is None or idle < self.model.max_idle):
-            link = self.dialled()
-            link.rested = True
-            self.model.idle.append(link)
+            self.model.rest(self.dialled())
 
+    @precondition(lambda self: not self.model.min_idle)  # a child would dial by itself, too
     @rule()
     def fork(self) -> None:
         with warnings.catch_warnings():
@@ -274,22 +382,31 @@ class PoolLife(RuleBasedStateMachine):
         for loan in list(self.model.lent):
             self.model.end(loan, None)
             self.leases.pop(loan).close()
+        self.model.min_idle, min_idle = 0, self.model.min_idle
         self.agrees()
         assert self.pool.close(timeout=0) == 0
         model = self.model
         self.host.close()
-        self.open(model.max_size, model.max_idle, model.max_uses, fifo=model.fifo, look=model.look)
+        limits = model.max_size, model.max_idle, model.max_uses, min_idle
+        self.open(*limits, fifo=model.fifo, look=model.look, hooked=self.hooks is not None, mortal=model.mortal)
 
     # -- what is true after each step
 
     @invariant()
     def agrees(self) -> None:
         model = self.model
+        for _ in range(model.missing()):
+            model.rest(self.dialled())
+        assert not self.fresh
         eventually(lambda: self.pool.stats().connecting == 0)
+        # What the reaper's thread does comes soon after the connection.
+        eventually(lambda: self.pool.stats().idle == len(model.idle))
         stats = self.pool.stats()
         assert (stats.idle, stats.in_use, stats.waiting) == (len(model.idle), len(model.lent), model.waiting)
-        assert (stats.created, stats.acquired, stats.reused) == (model.created, model.acquired, model.reused)
-        assert (stats.failed, stats.timeouts) == (0, model.timeouts)
+        assert (stats.created, stats.acquired, stats.failed) == (model.created, model.acquired, model.failed)
+        # One that was dialled ahead is a reused one, if it was there before its borrower.
+        assert stats.reused == model.reused or (model.min_idle and model.reused <= stats.reused <= stats.acquired)
+        assert stats.timeouts == model.timeouts
         assert {reason: count for reason, count in stats.closed.items() if count} == dict(model.closed)
         assert stats.idle + stats.in_use == stats.created - sum(stats.closed.values())
         while model.closing:
@@ -301,6 +418,11 @@ class PoolLife(RuleBasedStateMachine):
                 pass  # closed with something unread
             far.close()
         assert self.host.nobody_came()
+        if self.hooks is not None:
+            told = self.hooks
+            eventually(lambda: told.closed == +model.closed)
+            assert told.called["on_connect"] == model.created + model.failed
+            assert told.called["on_acquire"] >= model.acquired
 
     def teardown(self) -> None:
         if hasattr(self, "pool"):
@@ -310,10 +432,12 @@ class PoolLife(RuleBasedStateMachine):
             for waiter in self.waiters:
                 waiter.wait()
             self.host.close()
+        _lending._FILL_PAUSE = FILL_PAUSE
 
 
+FILL_PAUSE = _lending._FILL_PAUSE
 Test_E26_a_pool_and_its_model: Any = PoolLife.TestCase
 FULL = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 PoolLife.TestCase.settings = settings(
-    max_examples=2000 if FULL else 25, stateful_step_count=100 if FULL else 40, deadline=None
+    max_examples=2000 if FULL else 60, stateful_step_count=100 if FULL else 40, deadline=None
 )

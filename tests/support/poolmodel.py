@@ -15,6 +15,8 @@ class Link:
     uses: int = 0
     rested: bool = False
     expired: bool = False
+    mortal: bool = False
+    """Its whole life is over as soon as it has served the one it was made for."""
 
 
 @dataclass(eq=False)
@@ -32,14 +34,18 @@ class PoolModel:
     max_size: int
     max_idle: int | None
     max_uses: int | None
+    min_idle: int
     fifo: bool
     look: bool
+    mortal: bool = False
+    """So are the next connections."""
     idle: list[Link] = field(default_factory=list)
     lent: list[Loan] = field(default_factory=list)
     waiting: int = 0
     acquired: int = 0
     reused: int = 0
     created: int = 0
+    failed: int = 0
     timeouts: int = 0
     closed: Counter[str] = field(default_factory=Counter)
     closing: list[Link] = field(default_factory=list)
@@ -74,6 +80,28 @@ class PoolModel:
             self.retire(link, reason)
         return None
 
+    def make(self) -> Link:
+        """A dial has succeeded."""
+        self.created += 1
+        return Link(mortal=self.mortal)
+
+    def rest(self, link: Link) -> None:
+        """A connection that nobody waits for, and that was dialled ahead of need."""
+        if link.mortal:
+            self.retire(link, "lifetime")
+            return
+        link.rested = True
+        self.idle.append(link)
+
+    def missing(self) -> int:
+        """How many idle ones the pool dials by itself."""
+        return max(0, min(self.min_idle - len(self.idle), self.max_size - self.total))
+
+    def reject(self, link: Link, reason: str) -> None:
+        """A lease ends before it has begun."""
+        link.uses += 1
+        self.retire(link, reason)
+
     def lend(self, link: Link) -> Loan:
         self.acquired += 1
         self.reused += link.rested or link.uses > 0
@@ -103,6 +131,8 @@ class PoolModel:
         """Why a healthy connection that comes back is not kept."""
         if link.expired:
             return "cleared"
+        if link.mortal:
+            return "lifetime"
         if self.max_uses is not None and link.uses >= self.max_uses:
             return "uses"
         if self.total + 1 > self.max_size:
