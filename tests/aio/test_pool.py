@@ -207,7 +207,7 @@ def test_E16_too_many_wait(run: Run, peer: Any) -> None:
 
 
 @pytest.mark.parametrize("turns", range(8))
-def test_a_cancelled_waiter_costs_no_place(run: Run, peer: Any, turns: int) -> None:
+def test_E15_a_cancelled_waiter_costs_no_place(run: Run, peer: Any, turns: int) -> None:
     async def main() -> None:
         async with pool_of(peer(echo).address, max_size=1) as pool:
             lease = await pool.acquire()
@@ -225,7 +225,7 @@ def test_a_cancelled_waiter_costs_no_place(run: Run, peer: Any, turns: int) -> N
 
 
 @pytest.mark.parametrize("turns", range(8))
-def test_a_cancelled_dial_costs_no_place(run: Run, peer: Any, turns: int) -> None:
+def test_E15_a_cancelled_dial_costs_no_place(run: Run, peer: Any, turns: int) -> None:
     async def main() -> None:
         async with pool_of(peer(echo).address, max_size=1) as pool:
             task = asyncio.ensure_future(pool.acquire())
@@ -271,7 +271,7 @@ def test_an_exception_inside_async_with_discards(run: Run, peer: Any) -> None:
     run(main())
 
 
-def test_a_stale_connection_is_replaced_when_sending(run: Run, host: Host) -> None:
+def test_E1_a_stale_connection_is_replaced_when_sending(run: Run, host: Host) -> None:
     async def main() -> None:
         async with pool_of(host.address, check=False) as pool:
             async with pool.acquire():
@@ -708,8 +708,9 @@ def test_E21_a_forgotten_lease_warns_and_frees_its_place(run: Run, peer: Any) ->
                 held.clear()
                 gc.collect()
 
-            with pytest.warns(ResourceWarning, match="lease not closed"):
+            with pytest.warns(ResourceWarning, match="lease not closed") as caught:
                 await asyncio.to_thread(drop)  # finalizers run in any thread
+            assert len(caught) == 1
             await (await asyncio.wait_for(waiting, LONG)).close()
             assert pool.stats().closed["leaked"] == 1
 

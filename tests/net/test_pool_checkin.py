@@ -146,6 +146,8 @@ def test_E5_the_next_borrower_gets_its_own_reply(host: Host, make_pool: MakePool
         lease.send_recv_pkg(b"first", timeout=0)
     far = host.accept()
     assert read_frame(far) == b"first"
+    assert far.recv(1) == b""  # it is closed before the reply comes
+    far.sendall(frame(b"reply to the first"))
     with pool.acquire() as lease:
         near = host.accept()
         near.sendall(frame(b"second"))

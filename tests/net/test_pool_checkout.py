@@ -2,7 +2,10 @@
 
 import inspect
 import socket
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,13 @@ def talk(lease: gtcp.PoolConn, far: socket.socket) -> None:
     far.sendall(frame(b"reply"))
     assert lease.send_recv_pkg(b"request", timeout=LONG) == b"reply"
     assert read_frame(far) == b"request"
+
+
+def states(ports: list[int]) -> list[str]:
+    """The kernel's states of the sockets with these local ports, as far as there are any."""
+    names = {"01": "ESTABLISHED", "08": "CLOSE_WAIT"}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [names.get(row[3], row[3]) for row in rows if int(row[1].rpartition(":")[2], 16) in ports]
 
 
 def rested(pool: gtcp.Pool, host: Host) -> socket.socket:
@@ -117,6 +127,22 @@ def test_E11_an_idle_connection_ends_although_nobody_calls(host: Host, make_pool
         assert far.recv(1) == b""
     stats = pool.stats()
     assert (stats.idle, stats.closed["ttl"]) == (0, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_E11_no_half_closed_connection_outlives_its_time(host: Host, make_pool: MakePool) -> None:
+    """Connections whose peer has closed wait for this side in CLOSE_WAIT; nobody calls, and they go nevertheless."""
+    pool = make_pool(host.address, ttl=5 * SHORT)
+    leases = [pool.acquire() for _ in range(5)]
+    ports = [lease.local_addr().port for lease in leases]
+    since = time.monotonic()
+    for lease in leases:
+        host.accept().shutdown(socket.SHUT_WR)
+        lease.close()
+    eventually(lambda: states(ports) == ["CLOSE_WAIT"] * 5)
+    eventually(lambda: "CLOSE_WAIT" not in states(ports))
+    assert 5 * SHORT <= time.monotonic() - since <= 5 * SHORT + 1
+    assert (pool.stats().idle, pool.stats().closed["ttl"]) == (0, 5)
 
 
 def test_E11_each_pool_has_its_own_time(host: Host, make_pool: MakePool) -> None:
