@@ -230,9 +230,12 @@ class Lending(_core.BasePool):
         self._filling.discard(claim)
         error = self._outcome(claim, 0.0)
         if error is None:
+            stats = self.stats()
             self._fill_failures = 0
-            self._fill_acquired = self.stats().acquired
+            self._fill_acquired = stats.acquired
             self._fill_after = time.monotonic() + _FILL_PAUSE  # should it end without having been lent
+            if stats.idle < self._options["min_idle"] and not self.closed:
+                self._call_in(0.0)  # it has been lent already, when it still counted as one to come
             return
         failures = self._fill_failures
         self._fill_failures = failures + 1  # before the log, where others run who have failed, too

@@ -4,6 +4,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,29 @@ def test_min_idle_counts_what_went_after_the_pool_was_looked_after(host: Host, m
         for lease in leases:
             lease.discard()
     eventually(lambda: pool.stats().idle >= 4)
+
+
+def test_min_idle_replaces_what_was_lent_before_its_dial_was_over(host: Host) -> None:
+    """The new connection goes on loan, and the pool is looked after, while the thread that made it is still at it."""
+    taken: list[gtcp.PoolConn] = []
+    looked = threading.Event()
+
+    class Slow(gtcp.Pool):
+        def _settle_or_close(self, claim: Any, conn: gtcp.Conn) -> None:
+            super()._settle_or_close(claim, conn)
+            if not taken:
+                taken.append(self.acquire(0))
+                assert looked.wait(LONG)
+
+        def _tend(self) -> None:
+            super()._tend()
+            if taken:
+                looked.set()
+
+    with Slow(host.address, min_idle=1) as pool:
+        eventually(lambda: pool.stats().idle == 1)
+        assert pool.stats().created == 2
+        taken[0].close()
 
 
 def test_min_idle_respects_the_limit(host: Host, make_pool: MakePool) -> None:
