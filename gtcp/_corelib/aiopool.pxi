@@ -93,18 +93,26 @@ cdef class AsyncPool(BasePool):
         """Wakes the callers whose time is over, and has the pool looked after when that is due."""
         cdef int64_t now = posix.now()
         cdef int64_t moment = NEVER
-        cdef Claim claim = self.waiting.first
-        cdef Parker parker = self.drained.queue().first
+        cdef list late = []
+        cdef Claim claim
+        cdef Parker parker
+        cdef Rest rest
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        while claim is not None:
-            moment = min(moment, self.wake_late(claim.parker, now))
-            claim = claim.behind
-        while parker is not None:
-            moment = min(moment, self.wake_late(parker, now))
-            parker = parker.behind
+        parker = self.drained.queue().first
+        claim = self.waiting.first
         try:
+            # First who, then the waking: that runs Python code, and finalizers in it change the queues.
+            while claim is not None:
+                moment = min(moment, self.find_late(claim.parker, now, late))
+                claim = claim.behind
+            while parker is not None:
+                moment = min(moment, self.find_late(parker, now, late))
+                parker = parker.behind
+            for rest in late:
+                if rest.waiter is not None:
+                    rest.waiter.wake_soon()
             if self.due <= now:
                 self.due = NEVER
                 self._tend()
@@ -112,14 +120,14 @@ cdef class AsyncPool(BasePool):
             self.set_timer(min(moment, self.due))
         return 0
 
-    cdef int64_t wake_late(self, Parker parker, int64_t now) except -1:
-        """Wakes one whose moment has come; else answers the moment."""
+    cdef int64_t find_late(self, Parker parker, int64_t now, list late) except -1:
+        """Notes one whose moment has come; else answers the moment."""
         cdef Rest rest = <Rest>(<TaskParker>parker).sleeper
         if rest.waiter is None:
             return NEVER                # it has been woken already, and sets the timer when it rests again
         if rest.wait.until > now:
             return rest.wait.until
-        rest.waiter.wake_soon()
+        late.append(rest)
         return NEVER
 
     cdef int call_at(self, int64_t moment) except -1:
@@ -288,14 +296,14 @@ cdef class AsyncPool(BasePool):
         lease.answered = True           # a connection that turns out to be dead is not replaced
         try:
             verdict = self._part(lease)
+            if not isinstance(verdict, bool):
+                (<AsyncConn>lease).last_words = hook = self._spawn(verdict)
+                hook.add_done_callback(partial(self._see_off, lease))   # also when it is cancelled before it begins
+                return 0
         except:
             self.end_loan(lease, stream, ERROR)
             raise
-        if isinstance(verdict, bool):
-            return self.end_loan(lease, stream, self.verdict(lease, stream) if verdict else ERROR)
-        (<AsyncConn>lease).last_words = hook = self._spawn(verdict)
-        hook.add_done_callback(partial(self._see_off, lease))   # also when it is cancelled before it begins
-        return 0
+        return self.end_loan(lease, stream, self.verdict(lease, stream) if verdict else ERROR)
 
     def _see_off(self, AsyncConn lease not None, hook):
         """The task of the hook has ended; its value is whether that succeeded."""

@@ -9,11 +9,12 @@ import pytest
 
 import gtcp
 import gtcp.aio
+import support.loops
 from aio.conftest import Run
 from support.aio import begun, linked
 from support.collector import at_collection
 from support.peers import echo
-from support.timing import LONG, SHORT, quick
+from support.timing import LONG, SHORT, quick, takes
 
 HUGE = bytes(8 << 20)
 # The collections inside one call: at least as many as it begins before it sleeps, in C and in the loop's Python.
@@ -83,3 +84,30 @@ def test_E22_a_turn_that_ends_inside_send_is_not_waited_for(run: Run, number: in
             first.close()
 
     run(main())
+
+
+def test_E22_a_lease_that_ends_while_the_late_are_woken(peer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those behind them in the queue keep their moments. On asyncio, whose part of the waking is Python's."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        call_soon = loop.call_soon
+
+        def interrupted(callback: Any, *args: Any, **options: Any) -> Any:
+            if args and hasattr(args[0], "add_done_callback"):  # a caller is woken
+                holder.close()  # as a finalizer would
+            return call_soon(callback, *args, **options)
+
+        async with gtcp.aio.Pool(peer(echo).address, max_size=1) as pool:
+            holder = await pool.acquire(LONG)
+            late = await begun(pool.acquire(SHORT)._opened())
+            last = await begun(pool.acquire(2 * SHORT)._opened())
+            with takes(2 * SHORT):
+                with monkeypatch.context() as patched:
+                    patched.setattr(loop, "call_soon", interrupted)
+                    lease = await late  # it got the connection at the last moment
+                with pytest.raises(gtcp.PoolTimeout):
+                    await last
+            await lease.close()
+
+    support.loops.run("asyncio", main())
