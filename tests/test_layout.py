@@ -67,6 +67,8 @@ AIO = {
     "_loops": set[str](),
     "_pool": POOL,
     "_shared": POOL | {"_shared"},
+    "_acceptor": {"_listener"},
+    "_service": CONN | {"_conn", "_limits", "_listen", "_listener", "_report"},
     "_server": CONN | {"_conn", "_limits", "_listen", "_listener", "_report", "_stats"},
     "_funcs": CONN | {"_conn"},
 }

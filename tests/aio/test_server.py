@@ -12,7 +12,7 @@ import pytest
 import gtcp
 import gtcp.aio
 from aio.conftest import Run
-from support.aio import begun
+from support.aio import begun, until
 from support.timing import LONG, SHORT, quick, takes
 
 HERE = "127.0.0.1:0"
@@ -24,7 +24,7 @@ async def echo(conn: gtcp.aio.Conn) -> None:
 
 
 async def handlers_have_ended(server: gtcp.aio.Server) -> None:
-    while server._tasks:  # noqa: ASYNC110
+    while server.connections:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
 
 
@@ -54,7 +54,7 @@ def test_serves_many_and_closes(run: Run) -> None:
     run(main())
 
 
-def test_run_returns_after_close(run: Run) -> None:
+def test_F10_F12_run_returns_after_close(run: Run) -> None:
     async def main() -> None:
         server = gtcp.aio.Server(HERE, echo)
         running = await begun(server.run())
@@ -75,7 +75,7 @@ def test_run_returns_after_close(run: Run) -> None:
     run(main())
 
 
-def test_serve_forever_ends_with_its_task(run: Run) -> None:
+def test_F15_serve_forever_ends_with_its_task(run: Run) -> None:
     async def main() -> None:
         server = gtcp.aio.Server(HERE, forever)
         serving = await begun(server.serve_forever())
@@ -91,7 +91,7 @@ def test_serve_forever_ends_with_its_task(run: Run) -> None:
     run(main())
 
 
-def test_start_says_what_is_wrong(run: Run) -> None:
+def test_F13_start_says_what_is_wrong(run: Run) -> None:
     async def main() -> None:
         with pytest.raises(ValueError, match="no handler"):
             await gtcp.aio.Server(HERE).start()
@@ -114,7 +114,7 @@ def test_a_name_can_be_listened_on(run: Run) -> None:
     run(main())
 
 
-def test_shutdown_lets_handlers_finish(run: Run) -> None:
+def test_F11_shutdown_lets_handlers_finish(run: Run) -> None:
     async def main() -> None:
         done = []
 
@@ -137,7 +137,7 @@ def test_shutdown_lets_handlers_finish(run: Run) -> None:
     run(main())
 
 
-def test_shutdown_cuts_what_does_not_finish(run: Run) -> None:
+def test_F11_shutdown_cuts_what_does_not_finish(run: Run) -> None:
     async def main() -> None:
         ended: list[BaseException] = []
 
@@ -164,7 +164,7 @@ def test_shutdown_cuts_what_does_not_finish(run: Run) -> None:
     run(main())
 
 
-def test_a_handler_may_close_its_server(run: Run) -> None:
+def test_F12_a_handler_may_close_its_server(run: Run) -> None:
     async def main() -> None:
         async def handler(conn: gtcp.aio.Conn) -> None:
             await server.close()
@@ -205,7 +205,7 @@ def test_F5_a_failing_handler_is_logged_once_and_ends_its_connection(
     assert all(record.exc_info and record.exc_info[1] is error for record in ours)
 
 
-def test_the_end_of_a_connection_is_no_failure(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_F5_F7_the_end_of_a_connection_is_no_failure(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async def handler(conn: gtcp.aio.Conn) -> None:
             while True:
@@ -225,7 +225,7 @@ def test_the_end_of_a_connection_is_no_failure(run: Run, caplog: pytest.LogCaptu
     assert "closed in the middle" in logged.message
 
 
-def test_a_detached_connection_is_the_handlers_business(run: Run) -> None:
+def test_F7_a_detached_connection_is_the_handlers_business(run: Run) -> None:
     async def main() -> None:
         taken: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
 
@@ -305,7 +305,7 @@ def test_a_server_by_name(run: Run) -> None:
     run(main())
 
 
-def test_close_is_quick_with_many_connections(run: Run) -> None:
+def test_F10_close_is_quick_with_many_connections(run: Run) -> None:
     async def main() -> None:
         async with gtcp.aio.Server(HERE, forever) as server:
             address = server.get_listened_address()
@@ -375,5 +375,166 @@ def test_unix_sockets(run: Run, tmp_path: Path) -> None:
             assert str(server.get_listened_address()) == address
             assert await conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
         assert not (tmp_path / "s").exists()
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["close", "shutdown"])
+def test_F10_a_connection_accepted_in_the_turn_of_the_end(run: Run, end: str) -> None:
+    """Its task never begins; it is closed and told of nevertheless."""
+
+    async def main() -> None:
+        told: list[BaseException | None] = []
+        server = gtcp.aio.Server(HERE, forever, on_close=lambda conn, error: told.append(error))
+        await server.start()
+        with socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG) as sock:
+            service: Any = server._service
+            service.acceptor._accept()
+            assert len(server.connections) == 1
+            await (server.close() if end == "close" else server.shutdown(0))
+            assert server.connections == []
+            assert [type(error) for error in told] == [asyncio.CancelledError]
+            assert sock.recv(1) == b""
+        assert server.stats().connections == 0
+
+    run(main())
+
+
+def test_F11_F12_handlers_that_shut_down_do_not_wait_for_each_other(run: Run) -> None:
+    async def main() -> None:
+        cut: list[int] = []
+
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            await conn.recv_pkg()
+            cut.append(await server.shutdown())
+            await conn.send_pkg(b"bye")
+
+        server = gtcp.aio.Server(HERE, handler)
+        running = await begun(server.run())
+        address = str(server.get_listened_address())
+        async with gtcp.aio.connect(address) as one, gtcp.aio.connect(address) as other:
+            for conn in (one, other):
+                await conn.send_pkg(b"end")
+            for conn in (one, other):
+                assert await conn.recv_pkg(timeout=LONG) == b"bye"
+        await running
+        assert cut == [0, 0]
+
+    run(main())
+
+
+def test_F11_close_ends_a_shutdown_that_waits(run: Run) -> None:
+    async def main() -> None:
+        server = gtcp.aio.Server(HERE, forever)
+        await server.start()
+        async with gtcp.aio.connect(str(server.get_listened_address())) as conn:
+            await until(lambda: server.connections)
+            stopping = await begun(server.shutdown())
+            await server.close()
+            assert await stopping == 0
+            with pytest.raises(gtcp.EOF):
+                await conn.recv(1, timeout=LONG)
+
+    run(main())
+
+
+def test_F12_a_run_ends_apart_from_the_next_one(run: Run) -> None:
+    """A handler that takes its time with its end holds up the close, and that not the next start."""
+
+    async def main() -> None:
+        go_on = asyncio.Event()
+
+        async def slow(conn: gtcp.aio.Conn) -> None:
+            try:
+                await forever(conn)
+            finally:
+                await go_on.wait()
+
+        server = gtcp.aio.Server(HERE, slow)
+        await server.start()
+        async with gtcp.aio.connect(str(server.get_listened_address())):
+            await until(lambda: server.connections)
+            closing = await begun(server.close())
+            server.set_handler(echo)
+            running = await begun(server.run())
+            async with gtcp.aio.connect(str(server.get_listened_address())) as conn:
+                assert await conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
+                go_on.set()
+                await closing
+                assert await conn.send_recv_pkg(b"y", timeout=LONG) == b"y"
+                assert not running.done()
+        await server.close()
+        await running
+
+    run(main())
+
+
+def test_F12_close_while_a_start_looks_its_name_up(run: Run) -> None:
+    async def main() -> None:
+        server = gtcp.aio.Server("localhost:0", echo)
+        running = await begun(server.run())
+        assert server.get_listened_port() == -1
+        await server.close()
+        await running
+        assert server.get_listened_port() == -1
+
+    run(main())
+
+
+def test_F2_a_listening_socket_that_is_none_ends_run(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        server = gtcp.aio.Server(HERE, forever)
+        running = await begun(server.run())
+        async with gtcp.aio.connect(str(server.get_listened_address())) as conn:
+            await until(lambda: server.connections)
+            service: Any = server._service
+            service.acceptor._listener.refuse()  # accept gives EINVAL from now on
+            await asyncio.wait_for(running, LONG)
+            with pytest.raises(gtcp.EOF):
+                await conn.recv(1, timeout=LONG)
+        assert server.get_listened_port() == -1
+        await server.start()
+        await server.close()
+
+    run(main())
+    (record,) = caplog.records
+    assert "ended" in record.getMessage()
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt])
+def test_F6_a_handler_ends_the_program_as_any_task(
+    run: Run, caplog: pytest.LogCaptureFixture, raised: type[BaseException]
+) -> None:
+    """asyncio's rule: these two leave `asyncio.run`. The connection is closed, and told of."""
+    told: list[type[BaseException]] = []
+
+    async def handler(conn: gtcp.aio.Conn) -> None:
+        raise raised
+
+    async def main() -> None:
+        server = gtcp.aio.Server(HERE, handler, on_close=lambda conn, error: told.append(type(error)))
+        async with server, gtcp.aio.connect(str(server.get_listened_address())) as conn:
+            await conn.recv(1, timeout=LONG)
+
+    with pytest.raises(raised):
+        run(main())
+    assert told == [raised]
+    assert [record for record in caplog.records if record.name == "gtcp"] == []
+
+
+def test_F9_a_client_that_never_reads_holds_its_handler_up_and_nobody_else(run: Run) -> None:
+    async def main() -> None:
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            if await conn.recv_pkg() == b"much":
+                await conn.send(bytes(64 << 20))
+            await conn.send_pkg(b"little")
+
+        async with gtcp.aio.Server(HERE, handler, send_timeout=2 * SHORT) as server:
+            address = str(server.get_listened_address())
+            async with gtcp.aio.connect(address) as deaf:
+                await deaf.send_pkg(b"much")
+                assert await gtcp.aio.send_recv_pkg(address, b"x", timeout=LONG) == b"little"
+                await until(lambda: server.stats().timeouts["send_timeout"] == 1)
+                await until(lambda: not server.connections)
 
     run(main())

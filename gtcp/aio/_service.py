@@ -1,0 +1,230 @@
+"""One run of a server: from the first connection to the end of the last handler."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gtcp import _core
+from gtcp._dial import tune
+from gtcp._errors import Error
+from gtcp._limits import Patience
+from gtcp._listen import Listening
+from gtcp._listener import Listener
+from gtcp._report import Report
+from gtcp.aio._acceptor import Acceptor
+from gtcp.aio._conn import Conn
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+Handler = Callable[[Conn], Awaitable[object]]
+
+
+class Service:
+    """The connections of a running server, in the loop that runs it."""
+
+    def __init__(self, settings: Listening[Handler], listener: Listener, report: Report[Conn]) -> None:
+        self._settings = settings
+        self._report = report
+        self._limits = settings._limits
+        self._patience = Patience(self._limits)
+        self._name = listener.own_name()
+        # Each with the moment its handler began, None before.
+        self._connections: dict[Conn, float | None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Handlers that wait in `close` or `shutdown`, so nobody waits for them.
+        self._spared: set[asyncio.Task[object]] = set()
+        # In the middle of their TLS handshakes.
+        self._agreeing: set[Conn] = set()
+        self.ending = False
+        # Who waits for the end of the other handlers looks again.
+        self._news = asyncio.Event()
+        self.closed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.acceptor = Acceptor(
+            listener,
+            self._serve,
+            self._has_room,
+            self._look,
+            self._patience.interval,
+            partial(report.tell_error, None),
+            self._lost,
+        )
+        self._closing: asyncio.Task[None] | None = None
+
+    def check_loop(self) -> None:
+        """The caller runs in the server's loop, or RuntimeError; after the end of that anybody may close it."""
+        if not self._loop.is_closed() and asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("the server belongs to another event loop: only the one that started it may use it")
+
+    def connections(self) -> list[Conn]:
+        return list(self._connections)
+
+    def is_over(self) -> bool:
+        """All handlers have ended."""
+        return self.ending and not self._tasks
+
+    # -- the end
+
+    async def close(self) -> None:
+        """Cancels the handlers and waits for their ends; not for the caller's."""
+        self.check_loop()
+        self._stop_accepting()
+        if self._loop.is_closed():
+            self._let_go()
+            return
+        try:
+            with self._sparing():
+                for task in self._tasks - self._spared:
+                    task.cancel()
+                await self._ends(None)
+        finally:
+            self.closed.set()
+
+    async def shutdown(self, deadline: float | None) -> int:
+        """Lets handlers that work finish, then cancels the rest; answers how many those were."""
+        self.check_loop()
+        self._stop_accepting()
+        for conn in self.connections():
+            if conn in self._agreeing:
+                conn._cut("the server ends")
+            conn._drain()
+        with self._sparing():
+            if not self._loop.is_closed():
+                await self._ends(deadline)
+            cut = self._busy()
+        self._report.tally.add("cut", cut)
+        await self.close()
+        return cut
+
+    def _stop_accepting(self) -> None:
+        if not self.ending:
+            self.ending = True
+            self.acceptor.stop()
+
+    def _let_go(self) -> None:
+        """The loop has ended, and the handlers with it."""
+        self._tasks.clear()
+        for conn in self.connections():
+            self._end(conn, asyncio.CancelledError())
+
+    def _lost(self) -> None:
+        """The socket is none to listen on any more."""
+        self._settings._listened = None
+        self._closing = self._loop.create_task(self.close())
+
+    @contextlib.contextmanager
+    def _sparing(self) -> Iterator[None]:
+        """Nobody waits for the caller, if that is a handler."""
+        task = asyncio.current_task()
+        if task is None or task not in self._tasks or task in self._spared:
+            yield
+            return
+        self._spared.add(task)
+        self._news.set()
+        try:
+            yield
+        finally:
+            self._spared.discard(task)
+
+    def _busy(self) -> int:
+        """How many handlers are waited for."""
+        return len(self._tasks) - len(self._spared)
+
+    async def _ends(self, deadline: float | None) -> None:
+        """Waits until the other handlers have ended, or for the deadline."""
+        while self._busy() and (deadline is None or _core.remaining(deadline)):
+            self._news.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), _core.remaining(deadline))
+
+    # -- connections
+
+    def _has_room(self) -> bool:
+        most = self._limits.max_connections
+        return most is None or len(self._connections) < most
+
+    def _look(self) -> None:
+        """Ends the connections that kept their handlers waiting for too long."""
+        for conn, limit in self._patience.overdue(list(self._connections.items()), time.monotonic()):
+            if conn._cut(f"{limit} of {getattr(self._limits, limit):g} s"):
+                self._report.tally.add(limit)
+
+    def _serve(self, sock: socket.socket, peer: object) -> None:
+        """Takes a new connection on, in a callback of the loop."""
+        self._report.tally.add("accepted")
+        conn = Conn.__new__(Conn)
+        try:
+            if sys.platform != "linux":  # where it inherits nothing
+                tune(sock)
+            conn._adopt(sock, self._name or sock.getsockname(), peer)
+        except OSError:
+            sock.close()  # gone already
+            return
+        self._connections[conn] = None
+        task = self._loop.create_task(self._attend(conn))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._note_end, conn))
+
+    async def _attend(self, conn: Conn) -> None:
+        """The task of a connection."""
+        error: BaseException | None = None
+        try:
+            if await self._welcomes(conn):
+                await self._handle(conn)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as raised:
+            error = raised
+            raise
+        except BaseException as raised:  # noqa: BLE001 (nothing else that a handler raises ends the server)
+            error = self._report.judge(conn, raised, ending=self.ending)
+        finally:
+            try:
+                await conn.close()
+            finally:
+                self._end(conn, error)
+
+    async def _welcomes(self, conn: Conn) -> bool:
+        """Whether the connection is wanted, and has agreed on TLS."""
+        if self._report.refuses(conn):
+            return False
+        context = self._settings._tls
+        return context is None or await self._agree_on_tls(conn, context)
+
+    async def _agree_on_tls(self, conn: Conn, context: ssl.SSLContext) -> bool:
+        self._agreeing.add(conn)
+        try:
+            if self.ending:
+                return False
+            await conn._tls_server(context, _core.to_deadline(self._limits.handshake_timeout))
+        except (Error, OSError) as error:
+            self._report.no_handshake(conn, error, ending=self.ending)
+            return False
+        finally:
+            self._agreeing.discard(conn)
+        return True
+
+    async def _handle(self, conn: Conn) -> None:
+        handler = self._settings._handler
+        assert handler is not None
+        self._connections[conn] = time.monotonic()
+        await handler(conn)
+
+    def _end(self, conn: Conn, error: BaseException | None) -> None:
+        conn.close()  # type: ignore[unused-coroutine]  # which is done at once
+        self._report.tell_close(conn, error)
+        self._connections.pop(conn, None)
+        self.acceptor.made_room()
+
+    def _note_end(self, conn: Conn, task: asyncio.Task[None]) -> None:
+        """The task of a connection has ended."""
+        self._tasks.discard(task)
+        if conn in self._connections:  # cancelled before it began
+            self._end(conn, asyncio.CancelledError())
+        self._news.set()
