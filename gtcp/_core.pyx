@@ -29,7 +29,8 @@ include "_corelib/batch.pxi"        # many packages in few system calls
 include "_corelib/conn.pxi"         # the handle a user holds
 include "_corelib/blocking.pxi"     # its calls that block
 include "_corelib/handler.pxi"      # a server's loop around a function, as a greenlet or without
-include "_corelib/loop.pxi"         # waiting in an event loop of asyncio
+include "_corelib/task.pxi"         # how a task of asyncio waits
+include "_corelib/loop.pxi"         # an event loop's eye on a socket
 include "_corelib/aio.pxi"          # a call as an awaitable
 include "_corelib/aiocalls.pxi"     # the different calls
 include "_corelib/aioconn.pxi"      # the handle that has them

@@ -246,6 +246,7 @@ cdef class Operation(Sleeper):
         """
         cdef int64_t deadline = min(self.recv_deadline, self.send_deadline)
         cdef int wanted = self.wanted | self.held
+        cdef bint began = self.stream is not None or self.attempt   # else nothing has happened to the connection
         cdef Stream stream = self.stream
         if self.pause is None and self.retry is not None and stream is not None and not stream.closed:
             delay = self.retry.delay(self.attempt, error)
@@ -265,7 +266,7 @@ cdef class Operation(Sleeper):
             self.attempt += 1
             return True
         self.end_pause()                # if there was one, it was the pause that failed
-        self.conn.failed = True
+        self.conn.failed = self.conn.failed or began
         self.conn = None
         return False
 

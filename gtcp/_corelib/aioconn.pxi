@@ -235,6 +235,12 @@ cdef class AsyncConn(BaseConn):
         self.check_thread()
         BaseConn.abort(self)
 
+    def _detach(self):
+        cdef LoopWatch watch = None if self.stream is None else <LoopWatch>self.stream.watch
+        if watch is not None and self.stream.generation == posix.generation and not watch.is_here():
+            raise RuntimeError("a connection is detached in the thread of its event loop, which may still watch it")
+        return BaseConn._detach(self)
+
     cdef int check_thread(self) except -1:
         """RuntimeError while the loop runs in another thread. Without it anybody may close what it has left open."""
         cdef LoopWatch watch

@@ -1,237 +1,21 @@
-# Waiting in an event loop of asyncio: the shape in which a task waits, and the loop's eye on a socket.
+# An event loop's eye on a socket.
 #
 # The loop tells readiness to a call of ours in a callback. The call makes its step right there and wakes its
 # task, in the same turn of the loop, only when it is done: no future is resolved and no callback is queued.
 cimport cython
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit, PyContext_New
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 
 cimport gtcp._corelib.posix as posix
 cimport gtcp._corelib.pythread as pythread
-cimport gtcp._corelib.send as send
 
 cdef enum:
     # System calls that a connection may make in a row before the loop serves others.
     CREDIT = 64
 
-# From asyncio, which is imported by the first connection that needs it.
-cdef object get_running_loop = None
-cdef object CancelledError = None
-
-
-cdef int import_asyncio() except -1:
-    global get_running_loop, CancelledError
-    import asyncio
-    get_running_loop = asyncio.get_running_loop
-    CancelledError = asyncio.CancelledError
-    return 0
-
-
-@cython.final
-cdef class Waiter:
-    """What a task waits for: the part of asyncio.Future's protocol that a Task uses.
-
-    One waiter serves one wait after the other.
-    """
-    cdef object loop
-    cdef size_t thread              # the loop's
-    # Who is to be woken, in which context; None while nobody waits.
-    cdef object callback
-    cdef object context
-    cdef bint rung                  # it was woken before the task had come to wait
-    cdef object cancellation        # the CancelledError that the task is going to get
-    cdef public bint _asyncio_future_blocking
-
-    def get_loop(self):
-        return self.loop
-
-    def add_done_callback(self, callback, *, context=None):
-        self.callback = callback
-        self.context = context
-        if self.rung:
-            self.wake_soon()
-
-    def result(self):
-        """What the woken task asks first."""
-        cdef object cancellation = self.cancellation
-        if cancellation is not None:
-            self.cancellation = None
-            raise cancellation
-
-    def cancel(self, msg=None):
-        """The task is being cancelled; False when it is on its way already."""
-        if self.callback is None:
-            return False
-        self.cancellation = CancelledError() if msg is None else CancelledError(msg)
-        self.wake_soon()
-        return True
-
-    cdef inline bint waits(self) noexcept:
-        return self.callback is not None
-
-    cdef int wake(self) except -1:
-        """Runs the task now. For callbacks of the loop only: a task cannot be entered from within another."""
-        cdef object callback = self.callback
-        cdef object context = self.context
-        self.callback = self.context = None
-        if context is None:
-            callback(self)
-            return 0
-        PyContext_Enter(context)
-        try:
-            callback(self)
-        finally:
-            PyContext_Exit(context)
-        return 0
-
-    cdef int wake_soon(self) except -1:
-        """Runs the task in the loop's next turn. From any thread, as finalizers run in any."""
-        cdef object callback = self.callback
-        cdef object context = self.context
-        self.callback = self.context = None
-        self.rung = callback is None
-        if callback is None or self.loop.is_closed():
-            return 0
-        if pythread.PyThread_get_thread_ident() == self.thread:
-            self.loop.call_soon(callback, self, context=context)
-        else:
-            self.loop.call_soon_threadsafe(callback, self, context=context)
-        return 0
-
-
-cdef Waiter waiter_of(object loop, size_t thread):
-    cdef Waiter waiter = Waiter()
-    waiter.loop = loop
-    waiter.thread = thread
-    return waiter
-
-
-cdef class Awaitable:
-    """What can be awaited or made a task of, once."""
-    cdef object awaited             # what the task waits for, None for the loop's next turn
-    cdef object value
-
-    cdef bint proceed(self) except -1:
-        """Goes on: True when `value` is the result, False when the task has to wait for `awaited`."""
-        return True
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if self.proceed():
-            raise StopIteration(self.value)
-        return self.awaited
-
-    def send(self, _, /):
-        """Goes on, as a coroutine does."""
-        if self.proceed():
-            raise StopIteration(self.value)
-        return self.awaited
-
-    def throw(self, kind, value=None, trace=None, /):
-        """Ends it by an exception, as in a coroutine."""
-        raise exception_of(kind, value, trace)
-
-    def close(self):
-        """Ends it by GeneratorExit, as a coroutine."""
-
-
-cdef object exception_of(object kind, object value, object trace):
-    """The exception of the arguments of `throw`, in the form of old as well as in that of today."""
-    if value is None:
-        value = kind() if isinstance(kind, type) else kind
-    return value if trace is None else value.with_traceback(trace)
-
-
-cdef int send_to(object self, object _, PyObject** result) except -1:
-    """The same as `send`, without the price of an exception."""
-    cdef Awaitable awaitable = <Awaitable>self
-    cdef object value
-    cdef bint over = awaitable.proceed()
-    value = awaitable.value if over else awaitable.awaited
-    Py_INCREF(value)
-    result[0] = <PyObject*>value
-    return send.PYGEN_RETURN if over else send.PYGEN_NEXT
-
-
-cdef Awaitable done(object value):
-    """What has its result already."""
-    cdef Awaitable ready = Awaitable()
-    ready.value = value
-    return ready
-
-
-cdef class Sleeper(Awaitable):
-    """A call that waits in an event loop."""
-    cdef Wait wait
-    cdef Waiter waiter              # None while it does not wait
-    cdef bint rung                  # it was woken before there was one
-
-    cdef void wait_by(self, Waiter waiter) noexcept:
-        self.waiter = waiter
-        self.awaited = waiter
-        waiter._asyncio_future_blocking = True
-        waiter.rung = self.rung
-        self.rung = False
-
-    cdef int on_ready(self) except -1:
-        """What wait.events asked for has come."""
-        raise NotImplementedError
-
-    cdef int on_time(self) except -1:
-        """The moment wait.until has passed."""
-        raise NotImplementedError
-
-
-@cython.final
-cdef class TaskParker(Parker):
-    """A place in a queue for a call in an event loop."""
-    cdef Sleeper sleeper
-
-    cdef int unpark(self) except -1:
-        self.woken = True
-        if self.sleeper.waiter is None:
-            self.sleeper.rung = True    # on its way to sleep: what it does until then can run others
-        else:
-            self.sleeper.waiter.wake_soon()
-        return 0
-
-
-@cython.final
-cdef class Rest(Sleeper):
-    """A task's sleep until its parker is woken; whoever made it looks after the moment `wait.until`."""
-    cdef object loop
-    cdef size_t thread
-
-    cdef bint proceed(self) except -1:
-        if self.waiter is None and self.wait.until > posix.now():
-            self.wait_by(waiter_of(self.loop, self.thread))
-            return False
-        self.waiter = None
-        return True
-
-    cdef int on_time(self) except -1:
-        return self.waiter.wake()
-
-    def throw(self, kind, value=None, trace=None, /):
-        self.waiter = None
-        raise exception_of(kind, value, trace)
-
-
-cdef TaskParker parker_in_loop(object loop, size_t thread):
-    """A place in a queue for a task that rests there."""
-    cdef TaskParker parker = TaskParker()
-    cdef Rest rest = Rest()
-    rest.loop = loop
-    rest.thread = thread
-    parker.sleeper = rest
-    return parker
+# The loop whose callback of ours runs, and the tasks that it wakes. Whose thread that is, has to be asked too.
+cdef PyObject* the_loop_inside = NULL
 
 
 cdef object loop_call_at(object loop, int64_t moment, object function, object context):
@@ -263,13 +47,26 @@ cdef class LoopWatch(Watch):
     cdef int64_t timer_moment
     cdef Waiter spare               # for the next wait
     cdef int credit                 # see CREDIT
+    cdef bint orphaned              # nobody else closes the descriptor
 
     cdef int check_loop(self) except -1:
-        """RuntimeError in a thread where another loop runs, or none."""
-        # The thread first: to ask which loop runs costs as much as a buffered receive.
-        if pythread.PyThread_get_thread_ident() != self.thread and get_running_loop() is not self.loop:
+        """RuntimeError where another loop runs, or none."""
+        cdef size_t here = <size_t>pythread.PyThread_get_thread_ident()
+        # To ask which loop runs costs as much as a buffered receive.
+        if the_loop_inside == <PyObject*>self.loop and here == self.thread:
+            return 0
+        if get_running_loop() is not self.loop:
             raise RuntimeError("this connection belongs to another event loop: only the one that opened it may use it")
+        if here != self.thread:
+            self.thread = here          # the loop has moved
+            self.spare = None
         return 0
+
+    cdef bint is_here(self) except -1:
+        """This thread runs the loop, or nobody does and this thread did before: what it watches may be changed."""
+        if pythread.PyThread_get_thread_ident() != self.thread:
+            return False
+        return the_loop_inside == <PyObject*>self.loop or not self.loop.is_running() or runs_here(self.loop)
 
     cdef int place(self, Sleeper sleeper, bint sends) except -1:
         """Serves the call when what it waits for comes, until `remove`."""
@@ -314,30 +111,35 @@ cdef class LoopWatch(Watch):
             self.spare = waiter
 
     def _on_readable(self):
-        self.credit = CREDIT
         self.drained = False
         if not self.serve(posix.POLLIN):
-            self.reading = False
+            # Another thread that closes the connection meanwhile leaves the descriptor to the loop.
             self.loop.remove_reader(self.fd)
+            self.reading = False
 
     def _on_writable(self):
-        self.credit = CREDIT
         if not self.serve(posix.POLLOUT):
-            self.writing = False
             self.loop.remove_writer(self.fd)
+            self.writing = False
 
     cdef bint serve(self, int events) except -1:
         """Serves those who wait for one of the events; False when nobody does."""
+        global the_loop_inside
         cdef Sleeper receiver = self.receiver
         cdef Sleeper sender = self.sender
         cdef bint served = False
-        if receiver is not None and receiver.wait.events & events:
-            served = True
-            receiver.on_ready()
-        # The receiver's task has run: the sender may have been served or cancelled by it.
-        if sender is not None and sender is self.sender and sender.wait.events & events:
-            served = True
-            sender.on_ready()
+        self.credit = CREDIT
+        the_loop_inside = <PyObject*>self.loop
+        try:
+            if receiver is not None and receiver.wait.events & events:
+                served = True
+                receiver.on_ready()
+            # The receiver's task has run: the sender may have been served or cancelled by it.
+            if sender is not None and sender is self.sender and sender.wait.events & events:
+                served = True
+                sender.on_ready()
+        finally:
+            the_loop_inside = NULL
         return served
 
     # -- time
@@ -398,10 +200,29 @@ cdef class LoopWatch(Watch):
             self.loop.remove_writer(self.fd)
         return 0
 
+    cdef int end_later(self) except -1:
+        """The connection was closed in another thread: the loop's own lets go of the descriptor, then it is closed."""
+        self.orphaned = True
+        try:
+            self.loop.call_soon_threadsafe(self._end_and_close)
+        except:
+            self.orphaned = False       # the loop has been closed meanwhile
+            raise
+        return 0
+
     def _end_and_close(self):
-        """The connection was closed in another thread: the loop's own does it."""
-        self.end()
-        posix.close(self.fd)
+        try:
+            self.end()
+        finally:
+            self.close()
+
+    cdef void close(self) noexcept:
+        if self.orphaned:
+            self.orphaned = False
+            posix.close(self.fd)
+
+    def __dealloc__(self):
+        self.close()                    # the loop did not run again
 
 
 @cython.final
@@ -413,10 +234,10 @@ cdef class LoopWay(Way):
         if not (watch.reading or watch.writing or watch.timer is not None) or watch.loop.is_closed() \
                 or watch.generation != posix.generation:
             return False                # nothing to end, or a parent's loop, whose epoll this process must not touch
-        if pythread.PyThread_get_thread_ident() == watch.thread:
+        if watch.is_here():
             watch.end()
             return False
-        watch.loop.call_soon_threadsafe(watch._end_and_close)
+        watch.end_later()
         return True
 
 

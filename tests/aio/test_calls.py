@@ -15,7 +15,7 @@ import gtcp
 import gtcp.aio
 from aio.conftest import Run
 from support.aio import begun, far_read, linked
-from support.loops import LoopThread, new_loop
+from support.loops import LoopThread
 from support.peers import closed_address, echo, frame, silent
 from support.timing import LONG, SHORT, takes
 
@@ -312,29 +312,6 @@ def test_a_connection_belongs_to_its_loop(loop_kind: str, peer: Any) -> None:
                 end()  # in a thread without a loop
         assert one.call(conn.send_recv, b"y", 1) == b"y"  # and nothing of what was refused
         one.call(conn.close)
-
-
-def test_one_loop_after_the_other(loop_kind: str, peer: Any) -> None:
-    """What a loop has left open may be closed in others; none can wait with it."""
-    address = peer(echo).address
-    first, second = new_loop(loop_kind), new_loop(loop_kind)
-
-    async def use(conn: gtcp.aio.Conn) -> None:
-        with pytest.raises(RuntimeError, match="different loop"):
-            await conn.recv(1)
-        await conn.close()
-
-    async def connect() -> gtcp.aio.Conn:
-        return await gtcp.aio.connect(address)
-
-    conn = first.run_until_complete(connect())
-    second.run_until_complete(use(conn))
-    assert conn.closed
-    other = first.run_until_complete(connect())
-    first.close()
-    other.close()  # type: ignore[unused-coroutine]
-    assert other.closed
-    second.close()
 
 
 def test_outside_of_a_loop_there_is_no_waiting(loop_kind: str) -> None:
