@@ -1,4 +1,9 @@
-"""Pools of an event loop: the books are those of the blocking pool; here is what tasks add to them."""
+"""Pools of an event loop: here is what tasks add to them.
+
+The books are those of the blocking pool, and so are most of the tests: those of tests/net that have a `face`. Of the
+rows of pools E5 and E6 are in test_cancel.py, E19 and E20 in test_fork.py, E22 in test_finalizers.py, E23 and E24 in
+test_tls.py.
+"""
 
 import asyncio
 import contextlib
@@ -53,6 +58,22 @@ def test_leases_are_awaited_or_entered(run: Run, peer: Any) -> None:
                 await held
             stats = pool.stats()
             assert (stats.created, stats.acquired, stats.reused) == (1, 3, 2)
+
+    run(main())
+
+
+def test_E10_a_connection_that_the_pool_did_not_lend(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        stranger = gtcp.aio.PoolConn.__new__(gtcp.aio.PoolConn)
+        await stranger.close()
+        stranger.discard()
+        with pytest.raises(gtcp.ClosedError):
+            await stranger.send(b"x")
+        address = peer(echo).address
+        async with pool_of(address) as other, pool_of(address, dial=lambda *_: other.acquire()) as pool:
+            with pytest.raises(ValueError, match="another pool"):
+                await pool.acquire(LONG)
+            assert (other.stats().in_use, pool.stats().failed) == (0, 1)
 
     run(main())
 
@@ -158,41 +179,6 @@ def test_a_loop_that_tells_nobody_of_its_end(loop_kind: str, peer: Any) -> None:
     gc.collect()
 
 
-def test_E13_first_come_first_served(run: Run, peer: Any) -> None:
-    async def main() -> None:
-        async with pool_of(peer(echo).address, max_size=1) as pool:
-            order: list[int] = []
-
-            async def take(i: int) -> None:
-                async with pool.acquire():
-                    order.append(i)
-                    await asyncio.sleep(0)
-
-            lease = await pool.acquire()
-            waiting = [await begun(take(i)) for i in range(10)]
-            assert pool.stats().waiting == 10
-            await lease.close()
-            await asyncio.gather(*waiting)
-            assert order == list(range(10))
-            assert pool.stats().created == 1
-
-    run(main())
-
-
-def test_E15_waiting_in_vain(run: Run, peer: Any) -> None:
-    async def main() -> None:
-        async with pool_of(peer(echo).address, max_size=1, timeout=SHORT) as pool, pool.acquire():
-            for timeout in (None, SHORT / 2):
-                with takes(timeout or SHORT), pytest.raises(gtcp.PoolTimeout, match="max_size 1, in use 1") as caught:
-                    await (pool.acquire() if timeout is None else pool.acquire(timeout))
-                assert caught.value.stats is not None
-            with pytest.raises(gtcp.PoolTimeout):
-                await pool.acquire(0)
-            assert (pool.stats().timeouts, pool.stats().waiting) == (3, 0)
-
-    run(main())
-
-
 def test_E16_too_many_wait(run: Run, peer: Any) -> None:
     async def main() -> None:
         async with pool_of(peer(echo).address, max_size=1, max_waiting=1) as pool:
@@ -260,17 +246,6 @@ def test_E6_a_cancelled_exchange_discards(run: Run, peer: Any) -> None:
     run(main())
 
 
-def test_an_exception_inside_async_with_discards(run: Run, peer: Any) -> None:
-    async def main() -> None:
-        async with pool_of(peer(echo).address) as pool:
-            with pytest.raises(KeyError):
-                async with pool.acquire():
-                    raise KeyError
-            assert pool.stats().closed["discarded"] == 1
-
-    run(main())
-
-
 def test_E1_a_stale_connection_is_replaced_when_sending(run: Run, host: Host) -> None:
     async def main() -> None:
         async with pool_of(host.address, check=False) as pool:
@@ -309,33 +284,6 @@ def test_E1_what_on_acquire_has_set_up_is_not_replaced(run: Run, host: Host) -> 
                 with pytest.raises((gtcp.ResetError, gtcp.PipeError)):
                     await lease.send_pkg(b"hello")
             assert host.nobody_came()
-
-    run(main())
-
-
-def test_E1_what_died_while_idle_is_passed_over(run: Run, host: Host) -> None:
-    async def main() -> None:
-        async with pool_of(host.address) as pool:
-            async with pool.acquire():
-                far = host.accept()
-            far.close()
-            await asyncio.sleep(SHORT / 5)
-            async with pool.acquire() as lease:
-                assert lease.is_alive()
-            assert pool.stats().closed["peer_closed"] == 1
-
-    run(main())
-
-
-def test_E11_an_idle_connection_ends_although_nobody_calls(run: Run, peer: Any) -> None:
-    async def main() -> None:
-        ended = asyncio.Event()
-        async with pool_of(peer(silent).address, ttl=SHORT / 2, on_close=lambda conn, reason: ended.set()) as pool:
-            async with pool.acquire():
-                pass
-            with takes(SHORT / 2, late=LONG):
-                await asyncio.wait_for(ended.wait(), LONG)
-            assert pool.stats().closed["ttl"] == 1
 
     run(main())
 

@@ -7,11 +7,19 @@ import pytest
 
 import gtcp
 from net.ends import Host, MakePool, Serve
+from support.faces import pool_maker, server_maker
+from support.loops import LOOPS
 
 
 @pytest.fixture
 def concurrency() -> str:
-    """How `serve` runs handlers; a module whose tests hold for greenlets too defines `concurrency` anew."""
+    """How `serve` runs handlers; tests that hold for other ways too have `concurrency` as a parameter."""
+    return "threads"
+
+
+@pytest.fixture
+def face() -> str:
+    """Whose pools `make_pool` makes; tests that hold for those of event loops too have `face` as a parameter."""
     return "threads"
 
 
@@ -19,15 +27,19 @@ def concurrency() -> str:
 def serve(leaves_no_trace: None, concurrency: str) -> Iterator[Serve]:
     """Start a server on a free port."""
     with contextlib.ExitStack() as stack:
-        yield lambda handler, address="127.0.0.1:0", **options: stack.enter_context(
-            gtcp.Server(address, handler, **{"concurrency": concurrency, **options})
-        )
+        if concurrency in LOOPS:
+            make = server_maker(concurrency, stack)
+        else:
+            make = lambda *args, **options: stack.enter_context(  # noqa: E731
+                gtcp.Server(*args, **{"concurrency": concurrency, **options})  # type: ignore[arg-type]
+            )
+        yield lambda handler, address="127.0.0.1:0", **options: make(address, handler, **options)
 
 
 @pytest.fixture
-def make_pool(leaves_no_trace: None) -> Iterator[MakePool]:
+def make_pool(leaves_no_trace: None, face: str) -> Iterator[MakePool]:
     with contextlib.ExitStack() as stack:
-        yield lambda address, **options: stack.enter_context(gtcp.Pool(address, **options))
+        yield pool_maker(face, stack)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import gtcp
 from net.ends import Host, MakePool, Serve
 from net.handlers import address_of, echo
 from support.calls import Call
+from support.faces import everywhere
 from support.timing import LONG, SHORT, quick, takes
 
 
@@ -76,6 +77,7 @@ def order_of_reuse(pool: gtcp.Pool) -> list[int]:
     return order
 
 
+@everywhere
 def test_settings_of_a_lease_end_with_it(serve: Serve, make_pool: MakePool) -> None:
     pool = make_pool(address_of(serve(echo)))
     with pool.acquire() as conn:
@@ -89,6 +91,7 @@ def test_settings_of_a_lease_end_with_it(serve: Serve, make_pool: MakePool) -> N
 # -- the end of a lease
 
 
+@everywhere
 @pytest.mark.parametrize("end", ["close", "discard", "abort"])
 def test_E8_ending_a_lease_twice(host: Host, make_pool: MakePool, end: str) -> None:
     pool = make_pool(host.address)
@@ -104,6 +107,7 @@ def test_E8_ending_a_lease_twice(host: Host, make_pool: MakePool, end: str) -> N
     assert (stats.created, stats.idle, stats.in_use) == (1, 1, 0)
 
 
+@everywhere
 def test_E8_two_threads_end_a_lease_at_once(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address)
     for _ in range(50):
@@ -114,6 +118,7 @@ def test_E8_two_threads_end_a_lease_at_once(host: Host, make_pool: MakePool) -> 
     assert (stats.created, stats.idle, stats.in_use) == (1, 1, 0)
 
 
+@everywhere
 def test_E9_a_lease_is_dead_after_its_end(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address)
     old = pool.acquire()
@@ -137,13 +142,14 @@ def test_E9_a_lease_is_dead_after_its_end(host: Host, make_pool: MakePool) -> No
     assert old.closed
     assert old.fileno() == -1
     assert not old.is_alive()
-    assert repr(old) == "<gtcp.PoolConn closed>"
+    assert repr(old).endswith("PoolConn closed>")
     assert new.recv(timeout=LONG) == b"for the new one"
     new.send(b"y")
     assert far.recv(10) == b"y"
     new.discard()
 
 
+@everywhere
 @pytest.mark.parametrize("end", ["discard", "abort"])
 def test_a_lease_can_be_kept_out_of_the_pool(host: Host, make_pool: MakePool, end: str) -> None:
     pool = make_pool(host.address)
@@ -156,6 +162,7 @@ def test_a_lease_can_be_kept_out_of_the_pool(host: Host, make_pool: MakePool, en
     assert (stats.idle, stats.in_use, stats.closed["discarded"]) == (0, 0, 1)
 
 
+@everywhere
 def test_an_exception_inside_with_discards(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address)
     with pytest.raises(LookupError), pool.acquire():
@@ -164,6 +171,7 @@ def test_an_exception_inside_with_discards(host: Host, make_pool: MakePool) -> N
     assert pool.stats().closed["discarded"] == 1
 
 
+@everywhere
 def test_a_detached_lease_leaves_its_pool(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address)
     with pool.acquire().detach() as sock:
@@ -173,6 +181,7 @@ def test_a_detached_lease_leaves_its_pool(host: Host, make_pool: MakePool) -> No
         assert (stats.idle, stats.in_use) == (0, 0)
 
 
+@everywhere
 def test_E21_a_forgotten_lease_warns_and_frees_its_place(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address, max_size=1)
     lease = pool.acquire()
@@ -192,6 +201,7 @@ def test_E21_a_forgotten_lease_warns_and_frees_its_place(host: Host, make_pool: 
 # -- the end of the pool
 
 
+@everywhere
 def test_E17_close_ends_idle_connections_now_and_leases_when_they_come_back(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address)
     lease, idle = pool.acquire(), pool.acquire()
@@ -207,6 +217,7 @@ def test_E17_close_ends_idle_connections_now_and_leases_when_they_come_back(host
     assert (stats.idle, stats.in_use, stats.closed["cleared"]) == (0, 0, 2)
 
 
+@everywhere
 def test_E17_a_closed_pool_lends_nothing(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address)
     for _ in range(2):
@@ -217,6 +228,7 @@ def test_E17_a_closed_pool_lends_nothing(host: Host, make_pool: MakePool) -> Non
     assert host.nobody_came()
 
 
+@everywhere
 def test_E17_close_wakes_those_who_wait(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address, max_size=1)
     lease = pool.acquire()
@@ -238,6 +250,7 @@ def test_a_closed_shared_pool_is_replaced(host: Host) -> None:
         assert second.stats().acquired == 1
 
 
+@everywhere
 def test_clear_replaces_what_there_was(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address)
     lease, idle = pool.acquire(), pool.acquire()
@@ -284,6 +297,7 @@ def test_a_socket_option_that_the_kernel_refuses_fails_the_dial(host: Host, make
     assert pool.stats().failed == 1
 
 
+@everywhere
 def test_a_full_pool_lends_what_comes_back(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address, max_size=2)
     leases = [pool.acquire(), pool.acquire()]
@@ -298,6 +312,7 @@ def test_a_full_pool_lends_what_comes_back(host: Host, make_pool: MakePool) -> N
     assert pool.stats().created == 2
 
 
+@everywhere
 def test_E15_waiting_in_vain(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address, max_size=1, timeout=SHORT)
     with pool.acquire():
@@ -311,6 +326,7 @@ def test_E15_waiting_in_vain(host: Host, make_pool: MakePool) -> None:
         pool.acquire(0).close()
 
 
+@everywhere
 def test_E13_many_threads_and_few_connections(serve: Serve, make_pool: MakePool) -> None:
     pool = make_pool(address_of(serve(echo)), max_size=4)
 
@@ -327,6 +343,7 @@ def test_E13_many_threads_and_few_connections(serve: Serve, make_pool: MakePool)
     assert (stats.acquired, stats.in_use, stats.waiting) == (320, 0, 0)
 
 
+@everywhere
 def test_A1_a_failed_dial_takes_no_place(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(f"127.0.0.1:{gtcp.get_free_port()}", max_size=1)
     for _ in range(3):

@@ -13,6 +13,7 @@ from net.ends import Host, MakePool, Serve
 from net.handlers import address_of, echo, echo_packages
 from support.calls import Call
 from support.crew import results, together
+from support.faces import everywhere
 from support.peers import closed_address
 from support.timing import LONG, SHORT, eventually, quick, takes
 
@@ -443,6 +444,7 @@ def test_the_numbers_agree_at_any_moment(serve: Serve, make_pool: MakePool) -> N
 # -- TLS
 
 
+@everywhere
 def test_E24_tickets_of_an_idle_connection_are_no_data(serve: Serve, make_pool: MakePool) -> None:
     trustme = pytest.importorskip("trustme")
     authority = trustme.CA()

@@ -8,10 +8,16 @@ import pytest
 
 import gtcp
 from net.ends import Host, MakePool
+from support.faces import FACES
 from support.peers import frame, read_frame, reset
 from support.timing import LONG
 
 Use = Callable[[gtcp.PoolConn, socket.socket], Any]
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def fate(pool: gtcp.Pool, host: Host, use: Use) -> str:

@@ -11,8 +11,14 @@ import pytest
 
 import gtcp
 from net.ends import Host, MakePool
+from support.faces import FACES
 from support.peers import frame, read_frame, reset
 from support.timing import LONG, SHORT, eventually, takes
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def talk(lease: gtcp.PoolConn, far: socket.socket) -> None:

@@ -12,6 +12,7 @@ import gtcp
 from net.ends import Host, MakePool, Serve
 from net.handlers import address_of, echo_packages
 from support.calls import Call
+from support.faces import everywhere
 from support.peers import closed_address, frame, listen, read_frame, reset
 from support.timing import LONG, SHORT, eventually, quick, takes
 
@@ -173,14 +174,17 @@ def test_a_dial_that_answers_something_else(host: Host, make_pool: MakePool) -> 
 # -- check
 
 
+@everywhere
 def test_E25_a_check_that_talks(serve: Serve, make_pool: MakePool) -> None:
     asked = []
 
-    def ping(lease: gtcp.PoolConn) -> None:
-        asked.append(lease.local_addr().port)
-        assert lease.send_recv_pkg(b"ping") == b"ping"
+    def answer(conn: gtcp.Conn) -> None:
+        for package in conn.packages():
+            conn.send_pkg(package)
+            if package == b"ping":
+                asked.append(conn)
 
-    pool = make_pool(address_of(serve(echo_packages)), check=ping)
+    pool = make_pool(address_of(serve(answer)), check=lambda lease: lease.send_recv_pkg(b"ping"))
     for _ in range(3):
         with pool.acquire() as lease:
             assert lease.send_recv_pkg(b"question", timeout=LONG) == b"question"
@@ -188,6 +192,7 @@ def test_E25_a_check_that_talks(serve: Serve, make_pool: MakePool) -> None:
     assert balanced(pool)
 
 
+@everywhere
 @pytest.mark.parametrize("bad", [lambda lease: False, lambda lease: 1 / 0, lambda lease: lease.discard()])
 def test_E1_those_that_fail_the_check_are_passed_over(
     host: Host, make_pool: MakePool, bad: Callable[[gtcp.PoolConn], object]
@@ -213,6 +218,7 @@ def test_a_connection_that_was_dialled_ahead_is_checked_too(host: Host, make_poo
     assert pool.stats().reused == 1
 
 
+@everywhere
 def test_E25_the_check_of_a_connection_whose_peer_vanished_ends_in_time(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address, check=lambda lease: lease.send_recv_pkg(b"ping"), check_timeout=SHORT)
     pool.acquire().close()

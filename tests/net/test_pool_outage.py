@@ -12,6 +12,7 @@ import gtcp
 from net.ends import Host, MakePool
 from support.calls import Call
 from support.crew import results, together
+from support.faces import everywhere
 from support.peers import Peer, deaf_address, echo, free_port, listen, reset
 from support.timing import LATE, LONG, SHORT, eventually, quick, takes
 
@@ -86,6 +87,7 @@ def test_E18_one_dial_at_a_time_probes_a_dead_address(dead: socket.socket, make_
     assert balanced(pool)
 
 
+@everywhere
 def test_E18_the_pauses_grow_and_vary(dead: socket.socket, make_pool: MakePool) -> None:
     dial = Counting()
     pool = make_pool(address_of(dead), dial=dial)
@@ -99,6 +101,7 @@ def test_E18_the_pauses_grow_and_vary(dead: socket.socket, make_pool: MakePool) 
     assert len({round(pause, 4) for pause in late}) > 1
 
 
+@everywhere
 @pytest.mark.parametrize("threads", [1, 8])
 def test_E18_the_first_request_after_the_return_is_served_in_200_ms(
     dead: socket.socket, make_pool: MakePool, threads: int
@@ -115,6 +118,7 @@ def test_E18_the_first_request_after_the_return_is_served_in_200_ms(
         assert lease.is_alive()
 
 
+@everywhere
 def test_E18_a_server_that_flaps_sees_few_dials(make_pool: MakePool) -> None:
     """Up for a moment, down for a moment, again and again, with eight who ask all the time."""
     port = free_port()
@@ -170,6 +174,7 @@ def test_E14_a_dial_that_hangs_holds_nobody_up_who_can_be_served(host: Host, mak
     assert balanced(pool)
 
 
+@everywhere
 def test_E14_a_deaf_address_costs_the_callers_time_and_no_more(make_pool: MakePool) -> None:
     with deaf_address() as address:
         pool = make_pool(address, max_size=2)
@@ -213,6 +218,7 @@ def test_E18_a_deaf_address_is_probed_too_when_callers_are_impatient(
         assert balanced(pool)
 
 
+@everywhere
 def test_E14_a_dial_that_takes_long_is_ended_by_connect_timeout(make_pool: MakePool) -> None:
     with deaf_address() as address:
         pool = make_pool(address, connect_timeout=SHORT)
@@ -235,6 +241,7 @@ def test_E15_the_end_of_the_callers_time_is_a_pool_timeout(host: Host, make_pool
     eventually(lambda: pool.stats().connecting == 0)
 
 
+@everywhere
 def test_E14_other_pools_do_not_notice(host: Host, make_pool: MakePool) -> None:
     with deaf_address() as address:
         deaf = make_pool(address)
@@ -254,6 +261,7 @@ def test_E14_other_pools_do_not_notice(host: Host, make_pool: MakePool) -> None:
             assert isinstance(call.error(), gtcp.PoolClosed)
 
 
+@everywhere
 def test_E13_E14_after_a_deaf_time_everybody_is_served(make_pool: MakePool) -> None:
     """Their dials hang, then the listener accepts again: nobody is lost."""
     with listen(backlog=0) as listener:
@@ -286,6 +294,7 @@ def test_E13_E14_after_a_deaf_time_everybody_is_served(make_pool: MakePool) -> N
         assert balanced(pool)
 
 
+@everywhere
 def test_E13_nobody_is_overtaken(host: Host, make_pool: MakePool) -> None:
     """Fifty who queue up one after the other are served in that order, whatever becomes free."""
     pool = make_pool(host.address, max_size=1)
@@ -308,6 +317,7 @@ def test_E13_nobody_is_overtaken(host: Host, make_pool: MakePool) -> None:
     assert balanced(pool)
 
 
+@everywhere
 def test_E13_a_burst_dials_no_more_than_it_needs(host: Host, make_pool: MakePool) -> None:
     """Without a limit too: a caller who can be served by what is under way begins no dial."""
     pool = make_pool(host.address)
@@ -319,6 +329,7 @@ def test_E13_a_burst_dials_no_more_than_it_needs(host: Host, make_pool: MakePool
     assert pool.stats().created == 32
 
 
+@everywhere
 def test_E18_a_failed_reconnect_shuts_the_gate_too(make_pool: MakePool) -> None:
     host = Host()
     dial = Counting()

@@ -17,6 +17,7 @@ import gtcp
 from net.ends import Serve
 from net.handlers import echo_packages
 from support.calls import Call
+from support.loops import LOOPS
 from support.timing import LONG, eventually
 from support.tls import Authority
 
@@ -81,10 +82,10 @@ def test_bytes_of_a_thread_that_waits_for_the_interpreter(ends: Ends) -> None:
         conn.recv_pkg(timeout=LONG)
 
 
-@pytest.mark.parametrize("concurrency", ["threads", "greenlets"])
-def test_half_a_record_of_tls(serve: Serve, concurrency: str) -> None:
+@pytest.mark.parametrize("concurrency", ["threads", "greenlets", *LOOPS])
+def test_half_a_record_of_tls(serve: Serve) -> None:
     authority = Authority()
-    server = serve(echo_packages, tls=authority.server(), concurrency=concurrency)
+    server = serve(echo_packages, tls=authority.server())
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = authority.client().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
     with socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG) as sock:

@@ -13,11 +13,12 @@ import pytest
 import gtcp
 from net.ends import Serve
 from net.handlers import address_of, echo, echo_packages
-from support.peers import reset
+from support.loops import LOOPS
+from support.peers import frame, listen, reset
 from support.timing import LONG, SHORT, eventually
 
 
-@pytest.fixture(params=["threads", "greenlets"])
+@pytest.fixture(params=["threads", "greenlets", *LOOPS])
 def concurrency(request: pytest.FixtureRequest) -> str:
     if request.param == "greenlets":
         pytest.importorskip("greenlet")
@@ -46,10 +47,19 @@ def provoke(server: gtcp.Server) -> None:
             conn.recv(timeout=LONG)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [LookupError("mine"), gtcp.Timeout("mine"), MemoryError("mine"), SystemExit("mine"), KeyboardInterrupt("mine")],
-)
+class Stop(BaseException):
+    """What no handler of ordinary errors catches."""
+
+
+@pytest.mark.parametrize("concurrency", ["threads", "greenlets"], indirect=True)
+@pytest.mark.parametrize("error", [SystemExit("mine"), KeyboardInterrupt("mine")])
+def test_F6_a_handler_cannot_end_the_program(
+    serve: Serve, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    test_F5_F6_a_handler_that_raises(serve, caplog, error)
+
+
+@pytest.mark.parametrize("error", [LookupError("mine"), gtcp.Timeout("mine"), MemoryError("mine"), Stop("mine")])
 def test_F5_F6_a_handler_that_raises(serve: Serve, caplog: pytest.LogCaptureFixture, error: BaseException) -> None:
     server = serve(failing(error))
     provoke(server)
@@ -130,6 +140,17 @@ def test_F3_clients_that_reset_before_they_are_served(serve: Serve, caplog: pyte
     for record in caplog.records:
         assert record.exc_info
         assert isinstance(record.exc_info[1], (gtcp.ResetError, gtcp.PipeError))
+
+
+def test_F3_what_a_client_said_before_its_reset_is_heard(serve: Serve) -> None:
+    heard: list[bytes] = []
+    with listen() as listener:
+        sock = socket.create_connection(listener.getsockname(), LONG)
+        sock.sendall(frame(b"last words"))
+        reset(sock)
+        server = serve(lambda conn: heard.append(conn.recv_pkg(timeout=LONG)), "", sock=listener)
+        eventually(lambda: heard == [b"last words"])
+        server.close()
 
 
 @pytest.mark.parametrize("concurrency", ["threads"], indirect=True)

@@ -1,5 +1,6 @@
-"""What a server bears, in threads and as greenlets: limits, callbacks, the end (F7 to F14)."""
+"""What a server bears, in threads, as greenlets and in loops: limits, callbacks, the end (F7 to F14)."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -11,26 +12,29 @@ import gtcp
 from net.ends import Serve
 from net.handlers import echo_packages
 from support.calls import Call
+from support.loops import LOOPS
 from support.peers import frame, read_frame
 from support.timing import LONG, SHORT, eventually, quick
 from support.tls import Authority
 
 
-@pytest.fixture(params=["threads", "greenlets"])
+@pytest.fixture(params=["threads", "greenlets", *LOOPS])
 def concurrency(request: pytest.FixtureRequest) -> str:
-    if request.param == "greenlets":
+    if request.param in ("greenlets", "pkg_handler"):
         pytest.importorskip("greenlet")
     return str(request.param)
 
 
-@pytest.fixture(params=["threads", "greenlets", "pkg_handler"])
-def echoing(request: pytest.FixtureRequest, serve: Serve) -> Callable[..., gtcp.Server]:
-    """Start a server that echoes packages: from threads, from greenlets, or without a stack for those that wait."""
-    if request.param == "threads":
-        return partial(serve, echo_packages)
-    pytest.importorskip("greenlet")
-    handler = echo_packages if request.param == "greenlets" else gtcp.pkg_handler(lambda package: package)
-    return partial(serve, handler, concurrency="greenlets")
+# Without a stack for those that wait, too.
+echoes = pytest.mark.parametrize("concurrency", ["threads", "greenlets", "pkg_handler", *LOOPS], indirect=True)
+
+
+@pytest.fixture
+def echoing(serve: Serve, concurrency: str) -> Callable[..., gtcp.Server]:
+    """Start a server that echoes packages."""
+    if concurrency == "pkg_handler":
+        return partial(serve, gtcp.pkg_handler(lambda package: package), concurrency="greenlets")
+    return partial(serve, echo_packages)
 
 
 @pytest.fixture
@@ -62,6 +66,7 @@ def is_ended(sock: socket.socket) -> bool:
         return True
 
 
+@echoes
 def test_F14_more_than_max_connections_wait_and_are_served_later(
     echoing: Callable[..., gtcp.Server], client: Client
 ) -> None:
@@ -80,6 +85,7 @@ def test_F14_more_than_max_connections_wait_and_are_served_later(
     assert answers(second)
 
 
+@echoes
 @pytest.mark.parametrize("drip", [False, True], ids=["silent", "dripping"])
 def test_F8_idle_timeout_ends_who_says_nothing_whole(
     echoing: Callable[..., gtcp.Server], client: Client, caplog: pytest.LogCaptureFixture, drip: bool
@@ -99,6 +105,7 @@ def test_F8_idle_timeout_ends_who_says_nothing_whole(
     assert caplog.records == []
 
 
+@echoes
 def test_F8_first_byte_timeout(echoing: Callable[..., gtcp.Server], client: Client) -> None:
     server = echoing(first_byte_timeout=2 * SHORT)
     honest, silent = client(server), client(server)
@@ -108,14 +115,15 @@ def test_F8_first_byte_timeout(echoing: Callable[..., gtcp.Server], client: Clie
     assert server.stats().timeouts == {"first_byte_timeout": 1, "idle_timeout": 0, "send_timeout": 0}
 
 
-def test_F9_send_timeout_ends_who_never_reads(serve: Serve, client: Client, concurrency: str) -> None:
-    server = serve(lambda conn: conn.send(bytes(64 << 20)), concurrency=concurrency, send_timeout=2 * SHORT)
+def test_F9_send_timeout_ends_who_never_reads(serve: Serve, client: Client) -> None:
+    server = serve(lambda conn: conn.send(bytes(64 << 20)), send_timeout=2 * SHORT)
     deaf = client(server)
     eventually(lambda: server.stats().timeouts["send_timeout"] == 1)
     eventually(lambda: server.connections == [])
     deaf.close()
 
 
+@echoes
 def test_F11_shutdown_ends_the_idle_at_once_and_lets_the_others_finish(
     echoing: Callable[..., gtcp.Server], client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -136,14 +144,15 @@ def test_F11_shutdown_ends_the_idle_at_once_and_lets_the_others_finish(
     assert caplog.records == []
 
 
-def test_F12_close_and_shutdown_in_a_handler(serve: Serve, client: Client, concurrency: str) -> None:
+@pytest.mark.parametrize("concurrency", ["threads", "greenlets"], indirect=True)
+def test_F12_close_and_shutdown_in_a_handler(serve: Serve, client: Client) -> None:
     cut: list[int] = []
 
     def handler(conn: gtcp.Conn) -> None:
         conn.recv_pkg()
         cut.append(server.shutdown(LONG))
 
-    server = serve(handler, concurrency=concurrency)
+    server = serve(handler)
     idle, ending = client(server), client(server)
     with quick():
         ending.sendall(frame(b"end"))
@@ -152,7 +161,10 @@ def test_F12_close_and_shutdown_in_a_handler(serve: Serve, client: Client, concu
         eventually(lambda: cut == [0])
 
 
-def test_F10_close_gives_handlers_ClosedError(echoing: Callable[..., gtcp.Server], client: Client) -> None:
+@echoes
+def test_F10_close_ends_handlers_by_an_error(
+    echoing: Callable[..., gtcp.Server], client: Client, concurrency: str
+) -> None:
     ends: list[BaseException | None] = []
     ended = threading.Event()
 
@@ -167,15 +179,14 @@ def test_F10_close_gives_handlers_ClosedError(echoing: Callable[..., gtcp.Server
         server.close()
         assert is_ended(sock)
     assert ended.wait(LONG)
-    assert isinstance(ends[0], gtcp.ClosedError)
+    assert isinstance(ends[0], asyncio.CancelledError if concurrency in LOOPS else gtcp.ClosedError)
 
 
-def test_callbacks_refuse_and_tell(serve: Serve, client: Client, concurrency: str) -> None:
+def test_callbacks_refuse_and_tell(serve: Serve, client: Client) -> None:
     told: list[tuple[str, object]] = []
     welcome = iter([False, None])
     server = serve(
         lambda conn: 1 // 0,
-        concurrency=concurrency,
         on_connect=lambda conn: next(welcome),
         on_close=lambda conn, error: told.append(("close", type(error))),
         on_error=lambda conn, error: told.append(("error", type(error))),
@@ -207,6 +218,7 @@ def test_F11_close_ends_a_shutdown_that_waits(serve: Serve, client: Client) -> N
     go_on.set()
 
 
+@pytest.mark.parametrize("concurrency", ["greenlets"], indirect=True)
 def test_F10_close_does_not_wait_for_a_greenlet_that_blocks(serve: Serve, client: Client) -> None:
     pytest.importorskip("greenlet")
     begun, go_on = threading.Event(), threading.Event()
@@ -215,7 +227,7 @@ def test_F10_close_does_not_wait_for_a_greenlet_that_blocks(serve: Serve, client
         begun.set()
         assert go_on.wait(LONG)  # which holds up the hub
 
-    server = serve(block, concurrency="greenlets")
+    server = serve(block)
     sock = client(server)
     there = sock.getpeername()
     assert begun.wait(LONG)

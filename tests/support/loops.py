@@ -70,11 +70,15 @@ class LoopThread:
     """A loop that runs in a thread of its own; `call` uses it from outside."""
 
     def __init__(self, kind: str) -> None:
-        self.loop = new_loop(kind)
-        self._thread = threading.Thread(target=self.loop.run_forever, name=f"loop-{kind}")
+        self._kind = kind
+
+    def begin(self) -> None:
+        self.loop = new_loop(self._kind)
+        self._thread = threading.Thread(target=self.loop.run_forever, name=f"loop-{self._kind}")
+        self._thread.start()
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self.begin()
         return self
 
     def __exit__(
