@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -17,9 +18,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import gtcp
+import gtcp.aio
 from gtcp import _lending
 from net.ends import Host
 from support.crew import Worker
+from support.faces import PoolFacade, pool_maker
 from support.forks import join
 from support.peers import frame, read_frame
 from support.poolmodel import Link, Loan, PoolModel
@@ -55,7 +58,7 @@ class Hooks:
             case "raises":
                 raise LookupError(name)
             case "discards":
-                assert isinstance(conn, gtcp.PoolConn)
+                assert isinstance(conn, (gtcp.PoolConn, gtcp.aio.PoolConn))
                 conn.discard()
 
     def on_connect(self, conn: gtcp.Conn) -> None:
@@ -73,9 +76,9 @@ class Hooks:
 
 
 ENDS: dict[str, tuple[Callable[[gtcp.PoolConn], object], str | None]] = {
-    "close": (gtcp.PoolConn.close, None),
-    "discard": (gtcp.PoolConn.discard, "discarded"),
-    "abort": (gtcp.PoolConn.abort, "discarded"),
+    "close": (lambda lease: lease.close(), None),
+    "discard": (lambda lease: lease.discard(), "discarded"),
+    "abort": (lambda lease: lease.abort(), "discarded"),
     "exception": (lambda lease: lease.__exit__(LookupError, LookupError(), None), "discarded"),
     "detach": (lambda lease: lease.detach().close(), "discarded"),
     "drop": (lambda lease: None, "leaked"),
@@ -92,6 +95,8 @@ def arrived(far: socket.socket, *, end: bool) -> bool:
 
 
 class PoolLife(RuleBasedStateMachine):
+    face = "threads"
+
     @initialize(
         max_size=SIZES,
         max_idle=st.none() | st.integers(0, 2),
@@ -121,7 +126,8 @@ class PoolLife(RuleBasedStateMachine):
         self.model = PoolModel(max_size, max_idle, max_uses, min_idle, fifo, look)
         self.hooks = Hooks() if hooked else None
         self.fresh: dict[int, Link] = {}  # connections that have come and that nobody is known to have, by port
-        self.pool = gtcp.Pool(
+        self.stack = contextlib.ExitStack()
+        self.pool = pool_maker(self.face, self.stack)(
             self.host.address,
             max_size=max_size,
             max_idle=max_idle,
@@ -132,6 +138,7 @@ class PoolLife(RuleBasedStateMachine):
             reconnect=False,
             **(self.hooks.options() if self.hooks else {}),
         )
+        self.pool.prefill(0)  # that of a loop begins its life with its first use
         if not min_idle:
             self.age(mortal=mortal)
         self.far: dict[Link, socket.socket] = {}
@@ -354,6 +361,8 @@ class PoolLife(RuleBasedStateMachine):
 
     def be_a_child(self) -> None:
         """A child has the numbers of the past and no connections."""
+        if isinstance(self.pool, gtcp.aio.Pool):
+            PoolFacade.begin_anew(self.pool)
         stats = self.pool.stats()
         assert (stats.idle, stats.in_use, stats.connecting, stats.waiting) == (0, 0, 0, 0)
         assert stats.closed["forked"] == self.model.total
@@ -385,6 +394,7 @@ class PoolLife(RuleBasedStateMachine):
         self.model.min_idle, min_idle = 0, self.model.min_idle
         self.agrees()
         assert self.pool.close(timeout=0) == 0
+        self.stack.close()
         model = self.model
         self.host.close()
         limits = model.max_size, model.max_idle, model.max_uses, min_idle
@@ -431,13 +441,29 @@ class PoolLife(RuleBasedStateMachine):
                 lease.close()
             for waiter in self.waiters:
                 waiter.wait()
+            self.stack.close()
             self.host.close()
         _lending._FILL_PAUSE = FILL_PAUSE
 
 
 FILL_PAUSE = _lending._FILL_PAUSE
+
+
+class AsyncioPoolLife(PoolLife):
+    face = "asyncio"
+
+
+class UvloopPoolLife(PoolLife):
+    face = "uvloop"
+
+
 Test_E26_a_pool_and_its_model: Any = PoolLife.TestCase
+Test_E26_a_pool_of_asyncio_and_its_model: Any = AsyncioPoolLife.TestCase
+Test_E26_a_pool_of_uvloop_and_its_model: Any = UvloopPoolLife.TestCase
 FULL = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-PoolLife.TestCase.settings = settings(
-    max_examples=2000 if FULL else 60, stateful_step_count=100 if FULL else 40, deadline=None
-)
+for life in (PoolLife, AsyncioPoolLife, UvloopPoolLife):
+    life.TestCase.settings = settings(
+        max_examples=2000 if FULL else 60 if life is PoolLife else 25,
+        stateful_step_count=100 if FULL else 40,
+        deadline=None,
+    )

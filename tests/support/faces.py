@@ -39,6 +39,10 @@ class PoolFacade(Facade):
     def acquire(self, *args: Any, **kwargs: Any) -> Any:
         return Facade.of(self._thread, self._thread.call(self._target.acquire, *args, **kwargs))
 
+    def begin_anew(self) -> None:
+        """In a forked child, which has no thread for a loop."""
+        self._thread.begin()
+
 
 def server_maker(kind: str, stack: contextlib.ExitStack) -> Callable[..., gtcp.Server]:
     """What starts servers in a loop of this kind, closed with the stack. Their handlers block, in threads."""
