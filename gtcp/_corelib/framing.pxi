@@ -83,7 +83,10 @@ cdef class Framing:
     cdef object take(self, Unit* unit):
         """The unit, or None when bytes are missing. Raises LimitError and consumes nothing."""
         cdef object value
-        if self.body != NULL and not self._continues(unit):
+        if self.body == NULL:
+            if self.buf.head == self.buf.tail and (unit.kind == PKG or unit.kind == LINE):
+                return None
+        elif not self._continues(unit):
             self.unwind()
         value = self.peel(unit)
         if value is not None:
