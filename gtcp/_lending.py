@@ -150,6 +150,18 @@ class Lending(_core.BasePool):
         except Exception:  # noqa: BLE001 (the words of a user's exception)
             return type(error).__name__
 
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Notes what a dial that is no claim's says about the address."""
+        began = time.monotonic()
+        try:
+            yield
+        except Exception as error:
+            if (trouble := self._trouble(error, time.monotonic() - began)) is not None:
+                self._note_dial(trouble)
+            raise
+        self._note_dial(None)
+
     def _unanswered(self, lasted: float) -> None:
         """A dial was given up after so many seconds, which says nothing to those who have more time for theirs.
 

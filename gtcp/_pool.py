@@ -209,15 +209,8 @@ class Pool(_core.BlockingPool, Lending):
 
     def _redial(self, deadline: float | None) -> Conn:
         """A new connection for a lease whose old one is dead."""
-        began = time.monotonic()
-        try:
-            conn = self._connect(self._connector.attempt(), self._dial_deadline(deadline))
-        except Exception as error:
-            if (trouble := self._trouble(error, time.monotonic() - began)) is not None:
-                self._note_dial(trouble)
-            raise
-        self._note_dial(None)
-        return conn
+        with self._noting():
+            return self._connect(self._connector.attempt(), self._dial_deadline(deadline))
 
     def _connect(self, attempt: Attempt, until: float | None) -> Conn:
         conn = self._connector.open(attempt, until, lambda: not self.closed, self._blaming)

@@ -219,15 +219,8 @@ class Pool(_core.AsyncPool, Lending):
 
     async def _redial(self, deadline: float | None) -> Conn:
         """A new connection for a lease whose old one is dead."""
-        began = time.monotonic()
-        try:
-            conn = await self._connect(self._dial_deadline(deadline), _Doing(self.addr))
-        except Exception as error:
-            if (trouble := self._trouble(error, time.monotonic() - began)) is not None:
-                self._note_dial(trouble)
-            raise
-        self._note_dial(None)
-        return conn
+        with self._noting():
+            return await self._connect(self._dial_deadline(deadline), _Doing(self.addr))
 
     def _bring_apart(self, dials: list[asyncio.Task[None]], claim: _core.Claim) -> None:
         """Begins a dial that no caller waits for."""
