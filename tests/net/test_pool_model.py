@@ -147,15 +147,20 @@ class PoolLife(RuleBasedStateMachine):
 
     # -- what model and pool do together
 
+    def arrive(self) -> None:
+        """The next connection comes."""
+        far = self.host.accept()
+        link = self.fresh[far.getpeername()[1]] = self.model.make()
+        self.far[link] = far
+
     def dialled(self, lease: gtcp.PoolConn | None = None) -> Link:
-        """The connection of this lease, which is a new one; or any that nobody has."""
-        port = None if lease is None else lease.local_addr().port
-        while port not in self.fresh:
-            far = self.host.accept()
-            link = self.fresh[far.getpeername()[1]] = self.model.make()
-            self.far[link] = far
-            if port is None:
-                return self.fresh.popitem()[1]
+        """The connection of this lease, which is a new one; or one that nobody has."""
+        if lease is None:
+            if not self.fresh:
+                self.arrive()
+            return self.fresh.popitem()[1]
+        while (port := lease.local_addr().port) not in self.fresh:
+            self.arrive()
         return self.fresh.pop(port)
 
     def lend(self, lease: gtcp.PoolConn, link: Link) -> None:
@@ -212,9 +217,7 @@ class PoolLife(RuleBasedStateMachine):
         """A new connection that was closed before anybody had it, unlike this lease's."""
         port = other.local_addr().port
         while not (ended := [number for number in self.fresh if number != port]):
-            far = self.host.accept()
-            link = self.fresh[far.getpeername()[1]] = self.model.make()
-            self.far[link] = far
+            self.arrive()
         return self.fresh.pop(ended[0])
 
     @precondition(lambda self: self.hooks and not self.model.idle and self.model.has_room() and not self.model.min_idle)
@@ -296,6 +299,8 @@ class PoolLife(RuleBasedStateMachine):
     @rule(number=COUNT, what=st.sampled_from(["a byte", "end"]))
     def kill(self, number: int, what: str) -> None:
         links = [*self.model.idle, *(loan.link for loan in self.model.lent)]
+        if self.model.min_idle:
+            links = links[len(self.model.idle) :]  # whose dial replaces an idle one that died is open
         if not links or (link := links[number % len(links)]).said != "nothing":
             return
         link.said = what
