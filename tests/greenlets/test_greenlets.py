@@ -15,16 +15,12 @@ import pytest
 
 import gtcp
 from conftest import MakePeer
+from support.peers import echo
 from support.timing import LONG, SHORT, eventually, quick, takes
 
 
-def echo(sock: socket.socket) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := sock.recv(65536):
-            sock.sendall(data)
-
-
 def silent(sock: socket.socket) -> None:
+    """Unlike the one of `support.peers` it does not drink up what comes."""
     with contextlib.suppress(ConnectionError):
         sock.recv(1)
 

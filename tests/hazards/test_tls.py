@@ -4,36 +4,19 @@ import logging
 import socket
 import ssl
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-import trustme
 
 import gtcp
 from conftest import MakePeer
 from support.peers import closed_address, says
 from support.timing import LONG, quick
-
-
-class Files(NamedTuple):
-    """PEM files: a certificate for 127.0.0.1 with its key, and who issued it."""
-
-    crt: Path
-    key: Path
-    ca: Path
+from support.tls import Authority, Files
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    folder = tmp_path_factory.mktemp("certificates")
-    made = Files(folder / "server.crt", folder / "server.key", folder / "ca.crt")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.private_key_pem.write_to_path(made.key)
-    authority.cert_pem.write_to_path(made.ca)
-    for blob in certificate.cert_chain_pems:
-        blob.write_to_path(made.crt, append=True)
-    return made
+    return Authority().files(tmp_path_factory.mktemp("certificates"))
 
 
 def echo(conn: gtcp.Conn) -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import re
+import select
 import signal
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +17,9 @@ from interop.process import LineProcess
 from interop.redis_server import RedisServer
 from support.programs import require
 from support.timing import LONG
-from support.tls import Authority
+from support.tls import Authority, Files
 
 pytestmark = pytest.mark.timeout(400)  # the first test builds the Go program
-
-Files = tuple[Path, Path, Path]  # certificate, key, authority
 
 SIZES = [0, 1, 255, 16_384, 65_535]
 
@@ -120,6 +120,24 @@ def test_G8_the_peer_updates_its_keys(s_server: tuple[LineProcess, str], authori
             conn.send(b"question %d\n" % i, timeout=LONG)
             until(process, b"question %d" % i)
             process.write_line(update)
+            say(process, b"answer %d" % i, conn)
+
+
+def test_G8_the_peer_negotiates_anew(s_server: tuple[LineProcess, str], authority: Authority) -> None:
+    """As TLS 1.2 can: a send in the middle of that needs records of the peer's first."""
+    process, address = s_server
+    context = authority.client()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with gtcp.Conn(address, LONG, tls=context) as conn:
+        for i in range(5):
+            conn.send(b"question %d\n" % i, timeout=LONG)
+            until(process, b"question %d" % i)
+            process.write_line(b"r")
+            assert select.select([conn], [], [], LONG)[0]
+            with pytest.raises(gtcp.Timeout):
+                conn.recv(1, timeout=0)
+            conn.send(b"in the middle %d\n" % i, timeout=LONG)
+            until(process, b"in the middle %d" % i)
             say(process, b"answer %d" % i, conn)
 
 

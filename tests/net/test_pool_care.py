@@ -1,7 +1,6 @@
 """What a pool does by itself and what its owner asks for: readiness, age, size, the end, numbers."""
 
 import logging
-import ssl
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +15,7 @@ from support.crew import results, together
 from support.faces import everywhere
 from support.peers import closed_address
 from support.timing import LONG, SHORT, eventually, quick, takes
+from support.tls import Authority
 
 
 def balanced(pool: gtcp.Pool) -> bool:
@@ -446,13 +446,9 @@ def test_the_numbers_agree_at_any_moment(serve: Serve, make_pool: MakePool) -> N
 
 @everywhere
 def test_E24_tickets_of_an_idle_connection_are_no_data(serve: Serve, make_pool: MakePool) -> None:
-    trustme = pytest.importorskip("trustme")
-    authority = trustme.CA()
-    ours = ssl.create_default_context()
-    authority.configure_trust(ours)
-    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority = Authority()
+    ours, theirs = authority.client(), authority.server()
     theirs.num_tickets = 4
-    authority.issue_cert("127.0.0.1").configure_cert(theirs)
     pool = make_pool(serve(echo_packages, tls=theirs).get_listened_address(), tls=ours)
     pool.acquire(LONG).close()  # goes back before its tickets have come
     for _ in range(100):

@@ -1,34 +1,30 @@
 """TLS: what the contract says of plain connections holds, where records come between (G7, H1)."""
 
-import ssl
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-import trustme
 
 import gtcp
 from contract.operations import EXCHANGES, RECEIVES
 from net.ends import Serve
 from support.calls import Call
 from support.timing import LONG, eventually, quick
+from support.tls import Authority
 
 Connect = Callable[[Any], gtcp.Conn]
 
 
 @pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
+def authority() -> Authority:
+    return Authority()
 
 
 @pytest.fixture
-def connect(serve: Serve, authority: trustme.CA) -> Connect:
+def connect(serve: Serve, authority: Authority) -> Connect:
     """A connection to a TLS server with this handler."""
-    ours = ssl.create_default_context()
-    authority.configure_trust(ours)
-    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+    ours, theirs = authority.client(), authority.server()
 
     def connect(handler: Any) -> gtcp.Conn:
         return gtcp.Conn(serve(handler, tls=theirs).get_listened_address() or "", LONG, tls=ours)

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 from pathlib import Path
+from typing import NamedTuple
 
 import trustme
 
@@ -13,6 +14,14 @@ import gtcp
 from support.calls import Call
 from support.peers import listen
 from support.timing import LONG
+
+
+class Files(NamedTuple):
+    """PEM files: a certificate for 127.0.0.1 with its key, and who issued it."""
+
+    crt: Path
+    key: Path
+    ca: Path
 
 
 class Authority:
@@ -39,14 +48,14 @@ class Authority:
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 
-    def files(self, folder: Path) -> tuple[Path, Path, Path]:
-        """(certificate, key, authority) of a server at 127.0.0.1, as PEM files."""
+    def files(self, folder: Path) -> Files:
+        """Those of a server, in this folder."""
         certificate = self.issue("127.0.0.1", "localhost")
         crt, key, ca = folder / "server.crt", folder / "server.key", folder / "ca.crt"
         certificate.private_key_pem.write_to_path(key)
         crt.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
         self._ca.cert_pem.write_to_path(ca)
-        return crt, key, ca
+        return Files(crt, key, ca)
 
 
 class Ends(contextlib.ExitStack):
