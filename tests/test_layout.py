@@ -265,3 +265,12 @@ def test_no_banned_dialect(path: Path) -> None:
 def test_c_is_declared_in_pxd_files_only(path: Path) -> None:
     externs = re.findall(r"cdef extern[^\n]*", code(path))
     assert externs == []
+
+
+def test_H15_no_build_says_that_it_can_do_without_the_gil() -> None:
+    """The books of a pool and the turns of a connection count on it: first comes the thread sanitizer's word."""
+    sources = [PACKAGE.parent / "setup.py", PACKAGE / "_core.pyx", *PACKAGE.glob("_corelib/*.p*")]
+    assert len(sources) > 30
+    for source in sources:
+        assert "freethreading_compatible" not in source.read_text(), source
+    assert re.search(r'^skip = \["cp3\?\?t-\*"', (PACKAGE.parent / "pyproject.toml").read_text(), re.MULTILINE)

@@ -1,5 +1,6 @@
 """What is an address and what is not (A6, A7), and the free ports."""
 
+import pickle
 import socket
 import time
 from typing import Any
@@ -198,6 +199,14 @@ def test_an_address_reads_as_people_write_it(address: gtcp.Address, text: str) -
 def test_addresses_are_values() -> None:
     assert gtcp.Address("h", 80) == gtcp.Address(host="h", port=80)
     assert len({gtcp.Address("h", 80), gtcp.Address("h", 80), gtcp.Address("h", 81)}) == 2
+    address = gtcp.Address("h", 80)
+    assert address != "h:80"
+    assert pickle.loads(pickle.dumps(address)) == address
+    with pytest.raises(AttributeError, match="does not change: port"):
+        address.port = 81  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="does not change: host"):
+        del address.host
+    assert str(address) == "h:80"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 import gtcp
 from support import child
 from support.calls import Call
-from support.peers import free_port
+from support.peers import free_port, listen
 from support.timing import LONG, eventually, quick
 
 PROGRAM = """
@@ -146,6 +147,48 @@ def closed_by_signals() -> None:
 
 def test_F12_F15_a_signal_handler_closes_at_any_moment() -> None:
     child.run(closed_by_signals)
+
+
+def test_serve_takes_an_address_or_a_socket() -> None:
+    with listen() as sock:
+        with pytest.raises(ValueError, match="needs an address or a socket"):
+            gtcp.serve("127.0.0.1:0", print, sock=sock)
+        with pytest.raises(TypeError, match=r"must be a socket\.socket"):
+            gtcp.serve(handler=print, sock=sock.fileno())  # type: ignore[arg-type]
+    with socket.socket(type=socket.SOCK_DGRAM) as sock, pytest.raises(TypeError, match="must be a stream socket"):
+        gtcp.serve(handler=print, sock=sock)
+
+
+STUBBORN = """
+import signal, sys, time, gtcp
+def handler(conn):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    conn.send_pkg(b"here")
+    while True:
+        time.sleep(1000)
+gtcp.serve(sys.argv[1], handler, processes=1 + int(sys.argv[2]), drain_timeout=0.0)
+"""
+
+
+def test_F11_a_worker_that_does_not_end_is_killed() -> None:
+    """Two seconds after its time to drain."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-c", STUBBORN, address, "1"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+        try:
+            eventually(lambda: says_here(address))
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(LONG) == 0
+        finally:
+            running.kill()
+
+
+def says_here(address: str) -> bool:
+    try:
+        with gtcp.Conn(address, LONG) as conn:
+            return conn.recv_pkg(timeout=LONG) == b"here"
+    except (gtcp.SocketError, gtcp.EOF):
+        return False
 
 
 def test_workers_end_with_their_supervisor(address: str) -> None:

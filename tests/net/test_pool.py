@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import gtcp
+from gtcp import _shared
 from net.ends import Host, MakePool, Serve
 from net.handlers import address_of, echo
 from support.calls import Call
@@ -248,6 +249,46 @@ def test_a_closed_shared_pool_is_replaced(host: Host) -> None:
         assert second is not first
         gtcp.PoolConn(host.address).close()
         assert second.stats().acquired == 1
+
+
+def test_a_shared_pool_that_nobody_asked_for_is_forgotten_when_it_is_empty_for_long(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def known(address: str) -> int:
+        _shared._shared.forget_unused()
+        return sum(str(pool.addr) == address for pool in gtcp.pools())
+
+    gtcp.PoolConn(host.address).close()
+    [pool] = [pool for pool in gtcp.pools() if str(pool.addr) == host.address]
+    assert known(host.address) == 1  # with an idle connection
+    pool.clear()
+    assert known(host.address) == 1  # empty since now
+    monkeypatch.setattr(_shared, "_FORGOTTEN_AFTER", 0.0)
+    gtcp.PoolConn(host.address).discard()
+    assert known(host.address) == 1  # used meanwhile
+    assert known(host.address) == 0
+    with gtcp.get_pool(host.address) as asked_for:
+        assert asked_for is not pool
+        assert [known(host.address) for _ in range(3)] == [1, 1, 1]
+
+
+def test_a_shared_pool_that_another_thread_has_made_meanwhile_is_the_one(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[gtcp.Pool] = []
+
+    def make(*args: Any, **options: Any) -> gtcp.Pool:
+        pool = gtcp.Pool(*args, **options)
+        if not made:
+            made.append(pool)
+            made.append(Call(gtcp.get_pool, host.address).result())
+        return pool
+
+    monkeypatch.setattr(_shared._shared, "_make", make)
+    with gtcp.get_pool(host.address) as pool:
+        assert pool is made[1]
+        assert made[0].closed
+        assert not pool.closed
 
 
 @everywhere

@@ -3,6 +3,7 @@
 import errno
 import gc
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -24,6 +25,14 @@ def test_any_free_port(serve: Serve, address: str) -> None:
     assert 1 <= port <= 65535
     with gtcp.Conn(f"127.0.0.1:{port}", LONG) as conn:
         assert conn.send_recv(b"hello", timeout=LONG) == b"hello"
+
+
+def test_the_stack_of_a_handlers_thread(serve: Serve) -> None:
+    before = threading.stack_size()
+    server = serve(echo, stack_size=256 << 10)
+    with gtcp.Conn(address_of(server), LONG) as conn:
+        assert conn.send_recv(b"hello", timeout=LONG) == b"hello"
+    assert threading.stack_size() == before
 
 
 def test_a_server_cannot_be_made_anew(serve: Serve) -> None:

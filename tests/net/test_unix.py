@@ -97,3 +97,20 @@ def test_sockets_of_a_service_manager() -> None:
             timeout=LONG,
         )
     assert done.stdout == f"{port} False\n"
+
+
+NO_SOCKET = """
+import os, gtcp
+for fds in ("1", "2"):
+    os.environ.update(LISTEN_FDS=fds, LISTEN_PID=str(os.getpid()))
+    try:
+        gtcp.inherited_sockets()
+    except OSError:
+        print("no socket", "LISTEN_FDS" in os.environ)
+"""
+
+
+def test_what_a_service_manager_leaves_open_is_no_socket() -> None:
+    command = [sys.executable, "-W", "error", "-c", NO_SOCKET]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LONG)
+    assert (done.stdout, done.stderr) == ("no socket False\n" * 2, "")

@@ -148,7 +148,6 @@ ROWS = {
 }
 
 NOT_HERE = {
-    "H15": "wheels for free-threaded interpreters are not built: see pyproject.toml",
     "H17": "make tsan",
     "I7": "make flakes",
 }
