@@ -11,13 +11,26 @@ cimport gtcp._corelib.send as send
 # From asyncio, which is imported by the first connection that needs it.
 cdef object get_running_loop = None
 cdef object CancelledError = None
+# A future that is done. A task that is woken with it goes on at once: of anything else than asyncio's own it would
+# first look up and call the result.
+cdef object the_done_future = None
+
+
+cdef class NoLoop:
+    """Whose that future is."""
+
+    def get_debug(self):
+        return False
 
 
 cdef int import_asyncio() except -1:
-    global get_running_loop, CancelledError
+    global get_running_loop, CancelledError, the_done_future
     import asyncio
-    get_running_loop = asyncio.get_running_loop
+    future = asyncio.Future(loop=NoLoop())
+    future.set_result(None)
+    the_done_future = future
     CancelledError = asyncio.CancelledError
+    get_running_loop = asyncio.get_running_loop     # the last: others look whether it is there
     return 0
 
 
@@ -54,7 +67,7 @@ cdef class Waiter:
             self.wake_soon()
 
     def result(self):
-        """What the woken task asks first."""
+        """What a task asks first that is woken with this."""
         cdef object cancellation = self.cancellation
         if cancellation is not None:
             self.cancellation = None
@@ -77,11 +90,11 @@ cdef class Waiter:
         cdef object context = self.context
         self.callback = self.context = None
         if context is None:
-            callback(self)
+            callback(the_done_future)
             return 0
         PyContext_Enter(context)
         try:
-            callback(self)
+            callback(the_done_future)
         finally:
             PyContext_Exit(context)
         return 0
@@ -90,14 +103,15 @@ cdef class Waiter:
         """Runs the task in the loop's next turn. From any thread, as finalizers run in any."""
         cdef object callback = self.callback
         cdef object context = self.context
+        cdef object outcome = the_done_future if self.cancellation is None else self
         self.callback = self.context = None
         self.rung = callback is None
         if callback is None or self.loop.is_closed():
             return 0
         if pythread.PyThread_get_thread_ident() == self.thread:
-            self.loop.call_soon(callback, self, context=context)
+            self.loop.call_soon(callback, outcome, context=context)
         else:
-            self.loop.call_soon_threadsafe(callback, self, context=context)
+            self.loop.call_soon_threadsafe(callback, outcome, context=context)
         return 0
 
 
