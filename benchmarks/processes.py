@@ -120,6 +120,13 @@ class Process:
         except OSError:
             raise Unavailable(self.why()) from None
 
+    def memory(self) -> int:
+        """Bytes of anonymous memory that are resident."""
+        for line in Path(f"/proc/{self._child.pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+        raise Unavailable(self.why())
+
     def tell(self, line: str) -> None:
         try:
             self._to.write(line + "\n")

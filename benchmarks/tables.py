@@ -1,11 +1,11 @@
-"""Results that are not races: what ``import gtcp`` costs, and instructions and syscalls for each exchange."""
+"""Results that are not races: what an import and an idle connection cost, instructions and syscalls of an exchange."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmarks import counts, startup
+from benchmarks import counts, memory, startup
 from benchmarks.plan import Table
 from benchmarks.processes import Toolbox
 
@@ -24,5 +24,6 @@ class Entry:
 
 TABLES = (
     Entry("startup", "import-time", startup.TITLE, startup.import_times),
+    Entry("memory", "memory", memory.TITLE, memory.per_connection),
     Entry("counts", "counts", counts.TITLE, counts.per_exchange),
 )
