@@ -25,7 +25,7 @@ def per_connection(tools: Toolbox, *, quick: bool) -> Table:
     rows = sorted(((each.name, *_measure(tools, each)) for each in chosen), key=lambda row: float(row[1] or "inf"))
     note = (
         f"Anonymous resident memory with {MORE:,} connections less that with {FEW}, for each of those in between; the "
-        "kernel's buffers are not in it. The C server keeps 64 KiB for each. Goals: greenlets at most 8 KiB, threads at most 24."
+        "kernel's buffers are not in it. The C server keeps 64 KiB for each. Goals: greenlets 8 KiB, threads 24 KiB."
     )
     return Table("memory", TITLE, ("server", "KiB", "remark"), tuple(rows), note)
 
