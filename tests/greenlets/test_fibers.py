@@ -237,6 +237,7 @@ def test_H4_an_interrupt_of_a_greenlet_that_is_ended_reaches_run(interrupt: type
 
 
 def watches() -> int:
+    gc.collect()
     return sum(type(found).__name__ == "Watch" for found in gc.get_objects())
 
 
@@ -266,5 +267,4 @@ def test_a_second_hub_that_comes_to_watch_while_the_first_begins_to(number: int)
         assert receiving.result() == b"go on"
         assert far.recv(len(data), timeout=LONG) == data
         senders[0].result()
-    gc.collect()
-    assert watches() == before
+    assert watches() <= before
