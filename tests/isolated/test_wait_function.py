@@ -214,12 +214,15 @@ def greenlets_on_a_pool(count: int, size: int, install: bool) -> None:
     from gevent import monkey
 
     monkey.patch_all()
+    import gc
     import random
+    import time
 
     import gevent
 
     import gtcp
     import gtcp.contrib.gevent
+    from support.leaks import descriptors
 
     if install:
         gtcp.contrib.gevent.install()
@@ -234,7 +237,7 @@ def greenlets_on_a_pool(count: int, size: int, install: bool) -> None:
                 conn.send_pkg(package)
 
     rng = random.Random(8)
-    outcomes = {"done": 0, "timeout": 0, "killed": 0}
+    outcomes = {"done": 0, "timeout": 0, "gevent's timeout": 0, "killed": 0}
     ticks = 0
 
     def ticking() -> None:
@@ -243,26 +246,35 @@ def greenlets_on_a_pool(count: int, size: int, install: bool) -> None:
             gevent.sleep(0.005)
             ticks += 1
 
+    with gtcp.Server("127.0.0.1:0", handler) as server, gtcp.Pool(str(server.get_listened_address())) as pool:
+        pool.acquire().close()
+    gevent.sleep(0.01)  # what lasts is there: the hub's descriptors, and the one that the reaper sleeps on
+    before = descriptors()
     with (
         gtcp.Server("127.0.0.1:0", handler) as server,
         gtcp.Pool(str(server.get_listened_address()), max_size=size, timeout=30) as pool,
     ):
 
         def work(i: int) -> None:
+            slow = i % 10 == 0
             for j in range(5):
-                slow = i % 10 == 0
                 text = b"%s %d %d" % (b"slow" if slow else b"quick", i, j)
+                limit = 0.01 if slow else 30
                 try:
-                    with pool.acquire() as lease:
-                        assert lease.send_recv_pkg(text, timeout=0.01 if slow else 30) == text
+                    with gevent.Timeout(limit if j % 2 else None), pool.acquire() as lease:
+                        assert lease.send_recv_pkg(text, timeout=None if j % 2 else limit) == text
                     outcomes["done"] += 1
                 except gtcp.Timeout:
                     outcomes["timeout"] += 1
+                except gevent.Timeout:
+                    outcomes["gevent's timeout"] += 1
+                except gevent.GreenletExit:
+                    outcomes["killed"] += 1
+                    raise
 
         ticker = gevent.spawn(ticking)
         crowd = [gevent.spawn(work, i) for i in range(count)]
-        victims = rng.sample(crowd, count // 10)
-        for victim in victims:
+        for victim in rng.sample(crowd, count // 10):
             gevent.sleep(0.0005)
             victim.kill(block=False)
         gevent.joinall(crowd, raise_error=True, timeout=60)
@@ -273,11 +285,18 @@ def greenlets_on_a_pool(count: int, size: int, install: bool) -> None:
         assert stats.idle <= size
         assert stats.idle == stats.created - sum(stats.closed.values())
         assert outcomes["done"] > count * 3, outcomes
-        assert outcomes["timeout"] > 0, outcomes
+        assert all(outcomes.values()), outcomes
         assert ticks > 5, ticks
         leases = [pool.acquire(1) for _ in range(size)]  # every place is there
         for lease in leases:
+            assert lease.send_recv_pkg(b"own", timeout=30) == b"own"
             lease.close()
+    del crowd, victim  # they hold what ended them, and that where they waited
+    deadline = time.monotonic() + 10
+    while descriptors() != before and time.monotonic() < deadline:  # handlers see the ends of their clients
+        gc.collect()
+        gevent.sleep(0.01)
+    assert descriptors() == before, descriptors() ^ before
 
 
 def test_E13_gevent_a_thousand_greenlets_on_a_pool_of_32() -> None:
