@@ -117,6 +117,7 @@ LONG_UNITS = {
 @pytest.mark.parametrize("name", LONG_UNITS)
 def test_D1_a_byte_now_and_then_does_not_extend_the_deadline(make_conn: Maker, name: str) -> None:
     conn = make_conn.to(drips(b"\1" * 1000, SHORT / 20))
+    conn.recv(1, timeout=LONG)  # it has begun
     with takes(BRIEF), pytest.raises(gtcp.Timeout):
         LONG_UNITS[name](conn)
     assert conn.buffered > 0
