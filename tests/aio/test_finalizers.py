@@ -100,9 +100,9 @@ def test_E22_a_lease_that_ends_while_the_late_are_woken(peer: Any, monkeypatch: 
 
         async with gtcp.aio.Pool(peer(echo).address, max_size=1) as pool:
             holder = await pool.acquire(LONG)
-            late = await begun(pool.acquire(SHORT)._opened())
-            last = await begun(pool.acquire(2 * SHORT)._opened())
             with takes(2 * SHORT):
+                late = await begun(pool.acquire(SHORT)._opened())
+                last = await begun(pool.acquire(2 * SHORT)._opened())
                 with monkeypatch.context() as patched:
                     patched.setattr(loop, "call_soon", interrupted)
                     lease = await late  # it got the connection at the last moment
