@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket
 
 import pytest
 
@@ -14,23 +13,9 @@ from support import child
 from support.aio import begun, linked, until
 from support.forks import fork, join
 from support.loops import LOOPS, run
-from support.peers import Peer, deaf_address, frame, read_frame
+from support.peers import Peer, Talker, deaf_address
 from support.timing import LONG, eventually, quick
 from support.tls import Authority
-
-
-class Talker:
-    """An echo of packages that counts the connections that have ended."""
-
-    def __init__(self) -> None:
-        self.ended = 0
-
-    def __call__(self, sock: socket.socket) -> None:
-        try:
-            while True:
-                sock.sendall(frame(read_frame(sock)))
-        except (EOFError, ConnectionError):
-            self.ended += 1
 
 
 async def answers(conn: gtcp.aio.Conn, text: bytes) -> bool:

@@ -1,7 +1,7 @@
 """Pools of an event loop: here is what tasks add to them.
 
 The books are those of the blocking pool, and so are most of the tests: those of tests/net that have a `face`. Of the
-rows of pools E5 and E6 are in test_cancel.py, E19 and E20 in test_fork.py, E22 in test_finalizers.py, E23 and E24 in
+rows of pools E5 and E6 are in test_cancel.py, E19 and E20 in test_fork.py, E22 in test_finalizers.py, E23 in
 test_tls.py.
 """
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -128,18 +127,6 @@ def test_G3_a_handshake_that_never_ends(run: Run, authority: Authority, peer: An
     run(main())
 
 
-def test_G3_a_pool_tells_the_trouble_of_the_last_dial_only(run: Run, authority: Authority, peer: Any) -> None:
-    async def main() -> None:
-        async with pool_of(peer(silent).address, tls=authority.client(), connect_timeout=SHORT / 2) as pool:
-            for _ in range(4):
-                with pytest.raises(gtcp.PoolTimeout) as caught:
-                    await pool.acquire(LONG)
-                assert str(caught.value).count("timed out while") == 1
-            assert "last dial failed: timed out during the TLS handshake" in str(caught.value)
-
-    run(main())
-
-
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21])
 def test_a_cancelled_handshake_costs_no_place(run: Run, authority: Authority, turns: int) -> None:
     async def main() -> None:
@@ -163,20 +150,6 @@ def test_a_cancelled_handshake_costs_no_place(run: Run, authority: Authority, tu
 # -- in a pool
 
 
-def test_E24_a_hundred_leases_make_one_connection(run: Run, authority: Authority) -> None:
-    async def main() -> None:
-        async with (
-            serving(echo_packages, tls=authority.server()) as address,
-            pool_of(address, tls=authority.client()) as pool,
-        ):
-            for i in range(100):
-                async with pool.acquire(LONG) as lease:
-                    assert await lease.send_recv_pkg(b"%d" % i, timeout=LONG) == b"%d" % i
-            assert (pool.stats().created, pool.stats().idle) == (1, 1)
-
-    run(main())
-
-
 def test_E23_each_context_has_a_shared_pool_of_its_own(run: Run, authority: Authority) -> None:
     async def main() -> None:
         one, two = authority.client(), authority.client()
@@ -187,33 +160,6 @@ def test_E23_each_context_has_a_shared_pool_of_its_own(run: Run, authority: Auth
                     assert await lease.send_recv_pkg(b"x", timeout=LONG) == b"x"
                     ports.add(lease.local_addr().port)
             assert len(ports) == len(gtcp.aio.pools()) == 2
-
-    run(main())
-
-
-@pytest.mark.parametrize("what", ["nothing", "injected", "truncated"])
-def test_G6_a_pool_hands_out_no_broken_connection(run: Run, authority: Authority, what: str) -> None:
-    async def handle(conn: gtcp.aio.Conn) -> None:
-        async for package in conn.packages():
-            await conn.send_pkg(package)
-            if what == "nothing":
-                continue
-            with socket.socket(fileno=conn.fileno()) as sock:
-                if what == "injected":
-                    sock.send(b"plain")
-                else:
-                    sock.shutdown(socket.SHUT_WR)
-                sock.detach()
-
-    async def main() -> None:
-        async with serving(handle, tls=authority.server()) as address, pool_of(address, tls=authority.client()) as pool:
-            async with pool.acquire(LONG) as lease:
-                assert await lease.send_recv_pkg(b"one", timeout=LONG) == b"one"
-                if what != "nothing":
-                    await until(lambda: not lease.is_alive())
-            async with pool.acquire(LONG) as lease:
-                assert await lease.send_recv_pkg(b"two", timeout=LONG) == b"two"
-            assert pool.stats().created == (1 if what == "nothing" else 2)
 
     run(main())
 

@@ -20,23 +20,9 @@ from support.collector import at_collection
 from support.crew import Worker, results
 from support.forks import fork, join
 from support.interrupts import on, shoot
-from support.peers import Peer, frame, read, read_frame, socket_pair
+from support.peers import Peer, Talker, frame, read, socket_pair
 from support.timing import LONG, SHORT, eventually, quick
 from support.tls import Authority
-
-
-class Talker:
-    """An echo of packages that counts the connections that have ended."""
-
-    def __init__(self) -> None:
-        self.ended = 0
-
-    def __call__(self, sock: socket.socket) -> None:
-        try:
-            while True:
-                sock.sendall(frame(read_frame(sock)))
-        except (EOFError, ConnectionError):
-            self.ended += 1
 
 
 def answers(conn: gtcp.Conn, text: bytes) -> bool:

@@ -3,7 +3,9 @@
 Row ids are those of the project's table of faults.
 """
 
+import asyncio
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -13,6 +15,7 @@ from collections.abc import Callable
 import pytest
 
 import gtcp
+import gtcp.aio
 from support import child
 from support.crew import Worker
 from support.interrupts import Alarm, interrupt, raise_alarm
@@ -229,6 +232,32 @@ def run_server() -> None:
 
 def test_F15_an_interrupted_server_is_closed() -> None:
     child.run(run_server)
+
+
+def run_server_in_a_loop() -> None:
+    before = descriptors()
+    told: list[type[BaseException]] = []
+
+    async def main() -> None:
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            await conn.send_pkg(await conn.recv_pkg())
+            os.kill(os.getpid(), signal.SIGINT)
+            await conn.recv_pkg()
+
+        server = gtcp.aio.Server("127.0.0.1:0", handler, on_close=lambda conn, error: told.append(type(error)))
+        await server.start()
+        talking = asyncio.ensure_future(gtcp.aio.send_recv_pkg(str(server.get_listened_address()), b"x"))
+        await server.serve_forever()
+        await talking
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert told in ([type(None)], [asyncio.CancelledError])
+    assert descriptors() == before
+
+
+def test_F15_an_interrupted_server_of_a_loop_is_closed() -> None:
+    child.run(run_server_in_a_loop)
 
 
 def storm() -> None:

@@ -166,6 +166,20 @@ def echo(sock: socket.socket) -> None:
             sock.sendall(data)
 
 
+class Talker:
+    """An echo of packages that counts the connections that have ended."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    def __call__(self, sock: socket.socket) -> None:
+        try:
+            while True:
+                sock.sendall(frame(read_frame(sock)))
+        except (EOFError, ConnectionError):
+            self.ended += 1
+
+
 def silent(sock: socket.socket) -> None:
     """Read and say nothing, until the other side goes."""
     with contextlib.suppress(ConnectionError):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 import gtcp
-from net.ends import Serve
+from net.ends import MakePool, Serve
+from support.faces import pool_maker
 from support.tls import Authority, Ends
 
 
@@ -31,3 +32,15 @@ def serve(leaves_no_trace: None, authority: Authority) -> Iterator[Serve]:
             return stack.enter_context(gtcp.Server(address, handler, **options))  # type: ignore[arg-type]
 
         yield start
+
+
+@pytest.fixture
+def face() -> str:
+    """Whose pools `make_pool` makes; tests that hold for those of event loops too have `face` as a parameter."""
+    return "threads"
+
+
+@pytest.fixture
+def make_pool(leaves_no_trace: None, face: str) -> Iterator[MakePool]:
+    with contextlib.ExitStack() as stack:
+        yield pool_maker(face, stack)

@@ -10,9 +10,10 @@ import sys
 import pytest
 
 import gtcp
-from net.ends import Serve
+from net.ends import MakePool, Serve
 from net.handlers import address_of, echo_packages
 from support.calls import Call
+from support.faces import everywhere
 from support.malloc import allocated, malloc_tells
 from support.peers import frame, read
 from support.timing import LONG, SHORT, eventually, quick
@@ -56,8 +57,11 @@ def test_G6_injected_bytes_break_the_connection(ends: Ends, bytes_: bytes) -> No
     assert not conn.is_alive()
 
 
+@everywhere
 @pytest.mark.parametrize("what", ["nothing", "injected", "truncated"])
-def test_G6_a_pool_hands_out_no_broken_connection(serve: Serve, authority: Authority, what: str) -> None:
+def test_G6_a_pool_hands_out_no_broken_connection(
+    serve: Serve, make_pool: MakePool, authority: Authority, what: str
+) -> None:
     def handler(conn: gtcp.Conn) -> None:
         for package in conn.packages():
             conn.send_pkg(package)
@@ -70,15 +74,14 @@ def test_G6_a_pool_hands_out_no_broken_connection(serve: Serve, authority: Autho
                     sock.shutdown(socket.SHUT_WR)
                 sock.detach()
 
-    server = serve(handler)
-    with gtcp.Pool(address_of(server), tls=authority.client()) as pool:
-        with pool.acquire(LONG) as lease:
-            assert lease.send_recv_pkg(b"one", timeout=LONG) == b"one"
-            if what != "nothing":
-                eventually(lambda: not lease.is_alive())
-        with pool.acquire(LONG) as lease:
-            assert lease.send_recv_pkg(b"two", timeout=LONG) == b"two"
-        assert pool.stats().created == (1 if what == "nothing" else 2)
+    pool = make_pool(address_of(serve(handler)), tls=authority.client())
+    with pool.acquire(LONG) as lease:
+        assert lease.send_recv_pkg(b"one", timeout=LONG) == b"one"
+        if what != "nothing":
+            eventually(lambda: not lease.is_alive())
+    with pool.acquire(LONG) as lease:
+        assert lease.send_recv_pkg(b"two", timeout=LONG) == b"two"
+    assert pool.stats().created == (1 if what == "nothing" else 2)
 
 
 def test_G9_64_mib_both_ways_at_once(serve: Serve, authority: Authority) -> None:
@@ -150,13 +153,13 @@ def test_G11_nor_does_it_leave_any_of_openssl(
     eventually(lambda: allocated() - before < 300 * 1024, what="less than a KiB for each dial")
 
 
-def test_E24_a_hundred_leases_make_one_connection(serve: Serve, authority: Authority) -> None:
-    server = serve(echo_packages)
-    with gtcp.Pool(address_of(server), tls=authority.client()) as pool:
-        for i in range(100):
-            with pool.acquire(LONG) as lease:
-                assert lease.send_recv_pkg(b"%d" % i, timeout=LONG) == b"%d" % i
-        assert pool.stats().created == 1
+@everywhere
+def test_E24_a_hundred_leases_make_one_connection(serve: Serve, make_pool: MakePool, authority: Authority) -> None:
+    pool = make_pool(address_of(serve(echo_packages)), tls=authority.client())
+    for i in range(100):
+        with pool.acquire(LONG) as lease:
+            assert lease.send_recv_pkg(b"%d" % i, timeout=LONG) == b"%d" % i
+    assert (pool.stats().created, pool.stats().idle) == (1, 1)
 
 
 def test_C11_unread_tickets_make_no_reset_of_a_close(ends: Ends) -> None:

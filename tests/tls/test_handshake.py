@@ -19,10 +19,11 @@ import gtcp
 import gtcp.aio
 from conftest import MakePeer
 from gtcp import _tls
-from net.ends import Serve
+from net.ends import MakePool, Serve
 from support.calls import Call
 from support.collector import at_collection
 from support.crew import together
+from support.faces import everywhere
 from support.peers import drips, listen, read, says, silent, socket_pair
 from support.timing import LONG, SHORT, eventually, quick, takes
 from support.tls import Authority, Ends
@@ -157,12 +158,15 @@ def test_G3_a_server_that_never_answers(peer: MakePeer, authority: Authority) ->
         pool.acquire(2 * SHORT)
 
 
-def test_G3_a_pool_tells_the_trouble_of_the_last_dial_only(peer: MakePeer, authority: Authority) -> None:
-    with gtcp.Pool(peer(silent).address, tls=authority.client(), connect_timeout=SHORT / 2) as pool:
-        for _ in range(4):
-            with pytest.raises(gtcp.PoolTimeout, match="agreeing on TLS") as caught:
-                pool.acquire(LONG)
-            assert str(caught.value).count("timed out while") == 1
+@everywhere
+def test_G3_a_pool_tells_the_trouble_of_the_last_dial_only(
+    peer: MakePeer, make_pool: MakePool, authority: Authority
+) -> None:
+    pool = make_pool(peer(silent).address, tls=authority.client(), connect_timeout=SHORT / 2)
+    for _ in range(4):
+        with pytest.raises(gtcp.PoolTimeout, match="agreeing on TLS") as caught:
+            pool.acquire(LONG)
+        assert str(caught.value).count("timed out while") == 1
 
 
 def test_D1_G3_a_handshake_that_drips_does_not_extend_the_timeout(peer: MakePeer, authority: Authority) -> None:
