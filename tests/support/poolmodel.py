@@ -39,6 +39,7 @@ class PoolModel:
     look: bool
     mortal: bool = False
     """So are the next connections."""
+    open: bool = True
     idle: list[Link] = field(default_factory=list)
     lent: list[Loan] = field(default_factory=list)
     waiting: int = 0
@@ -95,7 +96,7 @@ class PoolModel:
 
     def missing(self) -> int:
         """How many idle ones the pool dials by itself."""
-        return max(0, min(self.min_idle - len(self.idle), self.max_size - self.total))
+        return max(0, min(self.min_idle - len(self.idle), self.max_size - self.total)) if self.open else 0
 
     def reject(self, link: Link, reason: str) -> None:
         """A lease ends before it has begun."""
