@@ -4,6 +4,7 @@ from functools import partial
 from _weakref import ref
 
 from cpython.contextvars cimport PyContext_New
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 cimport gtcp._corelib.posix as posix
@@ -42,6 +43,10 @@ cdef class AsyncPool(BasePool):
     cdef int enter_loop(self) except -1:
         """The caller runs in the pool's loop, or RuntimeError; the first caller decides which loop that is."""
         cdef object loop
+        # To ask which loop runs costs a good part of an acquire.
+        if the_loop_inside == <PyObject*>self.loop and self.generation == posix.generation \
+                and pythread.PyThread_get_thread_ident() == self.thread:
+            return 0
         if get_running_loop is None:
             import_asyncio()
         loop = get_running_loop()

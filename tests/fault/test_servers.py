@@ -8,12 +8,16 @@ import resource
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 
 import gtcp
+import gtcp.aio
 from support import child
 from support.crew import Worker
+from support.faces import FACES
+from support.loops import Facade, LoopThread
 from support.peers import frame, read_frame
 from support.timing import LATE, LONG, SHORT, eventually
 
@@ -132,14 +136,13 @@ def test_B9_B10_clients_that_announce_huge_packages() -> None:
     child.run(bombs, 500, within=4 * LONG)
 
 
-def crowd(count: int) -> None:
+def crowd(count: int, face: str) -> None:
     """All are there at once, and each is answered."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4 * count + 200), hard))
     threading.stack_size(256 << 10)
-    handler = lambda conn: [conn.send_pkg(package) for package in conn.packages()]  # noqa: E731
-    with gtcp.Server("127.0.0.1:0", handler, backlog=4096) as server, contextlib.ExitStack() as stack:
-        there = ("127.0.0.1", server.get_listened_port())
+    with contextlib.ExitStack() as stack:
+        there = ("127.0.0.1", stack.enter_context(echoing(face, stack)).get_listened_port())
         socks = [stack.enter_context(socket.create_connection(there, LONG)) for _ in range(count)]
         for turn in range(3):
             start = time.monotonic()
@@ -156,5 +159,21 @@ def crowd(count: int) -> None:
         assert later.ru_nvcsw - used.ru_nvcsw <= 20
 
 
-def test_F17_I5_many_clients_at_once_and_then_nothing() -> None:
-    child.run(crowd, CROWD, within=6 * LONG)
+def echoing(face: str, stack: contextlib.ExitStack) -> gtcp.Server:
+    """A server of packages, yet to be entered."""
+    if face == "threads":
+        handler = lambda conn: [conn.send_pkg(package) for package in conn.packages()]  # noqa: E731
+        return gtcp.Server("127.0.0.1:0", handler, backlog=4096)
+
+    async def echo_packages(conn: gtcp.aio.Conn) -> None:
+        async for package in conn.packages():
+            await conn.send_pkg(package)
+
+    loop = stack.enter_context(LoopThread(face))
+    server: Any = Facade.of(loop, loop.call(gtcp.aio.Server, "127.0.0.1:0", echo_packages, backlog=4096))
+    return server  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_F17_I5_many_clients_at_once_and_then_nothing(face: str) -> None:
+    child.run(crowd, CROWD, face, within=6 * LONG)
