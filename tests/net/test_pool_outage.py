@@ -270,7 +270,7 @@ def test_E13_E14_after_a_deaf_time_everybody_is_served(make_pool: MakePool) -> N
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         pool = make_pool(address_of(listener), max_size=3)
-        stuck = [Call(pool.acquire, LONG) for _ in range(9)]
+        stuck = [Call(lambda: pool.acquire(LONG).close()) for _ in range(9)]  # in any order
         eventually(lambda: pool.stats().waiting == 6 and pool.stats().connecting == 3)
         accepted = []
         ended = threading.Event()
@@ -282,7 +282,7 @@ def test_E13_E14_after_a_deaf_time_everybody_is_served(make_pool: MakePool) -> N
         accepting = Call(accept)
         try:
             for call in stuck:
-                call.result().close()
+                call.result()
         finally:
             ended.set()
             listener.shutdown(socket.SHUT_RDWR)
