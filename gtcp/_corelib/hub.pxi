@@ -252,13 +252,16 @@ cdef class Hub(Scheduler):
 
     def _carry(self):
         """What a carrier does: those that need no stack while they wait go on on its own, one after the other."""
+        cdef Fiber carrier
         while self.generation == posix.generation:
             if self.turn_end is not None and isinstance(self.first_ready, Stackless):
                 self.credit = FAIR_SHARE
                 (<Stackless>self.next_of_turn()).go_on()
             elif len(self.carriers) < SPARE_CARRIERS:
-                self.carriers.append(self.current)
-                self.sleep(self.current, NEVER)
+                carrier = self.current
+                self.carriers.append(carrier)
+                if self.sleep(carrier, NEVER) and carrier in self.carriers:
+                    self.carriers.remove(carrier)       # woken by what it waited for before: nobody has taken it
             else:
                 return
 
