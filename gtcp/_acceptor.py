@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from gtcp import _core
+from gtcp._accepting import AT_ONCE, Accepting
 from gtcp._dial import earlier
-from gtcp._listener import CAPACITY, FATAL, Listener, longer
 
-logger = logging.getLogger("gtcp")
+if TYPE_CHECKING:
+    from gtcp._listener import Listener
+    from gtcp._serving import Serving
 
-# Connections accepted in a row before others have their turn.
-_AT_ONCE = 64
+# For others to have their turn.
 _TURN = 1e-6
 # How long `stop` waits for the thread: it is quick, unless a handler holds it up that is a greenlet beside it.
 _STOP_WITHIN = 0.05
 
 
-class Acceptor:
-    """Accepts while there is room, looks after the connections every `interval` seconds, until it is stopped."""
+class Acceptor(Accepting):
+    """The acceptor of a blocking server."""
 
-    def __init__(
-        self,
-        listener: Listener,
-        serve: Callable[[socket.socket, object], None],
-        has_room: Callable[[], bool],
-        look: Callable[[], None],
-        interval: float | None,
-        on_error: Callable[[BaseException], None],
-    ) -> None:
-        self.address = listener.address
-        self._listener = listener
-        self._serve = serve
-        self._has_room = has_room
-        self._look = look
-        self._interval = interval
-        self._on_error = on_error
-        self._back_off = 0.0
+    def __init__(self, listener: Listener, serving: Serving[Any]) -> None:
+        super().__init__(listener, serving)
         self._resume_at: float | None = None
         self._waits_for_room = False
         self._stopping = False
@@ -78,14 +63,14 @@ class Acceptor:
             self._bell.ring()
 
     def _run(self) -> None:
-        look_at = _core.to_deadline(self._interval)
+        look_at = _core.to_deadline(self._serving.interval)
         while not self._stopping:
             ready = _core.wait_any(self._watched(), earlier(look_at, self._resume_at))
             if self._bell.fd in ready:
                 self._bell.silence()
             if look_at is not None and time.monotonic() >= look_at:
-                self._look()
-                look_at = _core.to_deadline(self._interval)
+                self._serving.look()
+                look_at = _core.to_deadline(self._serving.interval)
             if self._listener.socket.fileno() in ready and not self._accept():
                 return
 
@@ -96,15 +81,15 @@ class Acceptor:
             return watched
         self._resume_at = None
         self._waits_for_room = True  # said before it is looked at, so that nobody's end goes unnoticed
-        if self._has_room():
+        if self._serving.has_room():
             self._waits_for_room = False
             watched[self._listener.socket.fileno()] = _core.POLLIN
         return watched
 
     def _accept(self) -> bool:
         """Takes on those that wait; False when there can be no more."""
-        for _ in range(_AT_ONCE):
-            if self._stopping or not self._has_room():
+        for _ in range(AT_ONCE):
+            if self._stopping or not self._serving.has_room():
                 return True
             try:
                 sock, peer = self._listener.socket.accept()
@@ -116,26 +101,16 @@ class Acceptor:
                 if self._resume_at is not None:
                     return True
             else:
-                self._back_off = 0.0
-                self._serve(sock, peer)
+                self._accepted(sock, peer)
         _core.sleep(_TURN)
         return True
 
     def _survives(self, error: OSError) -> bool:
         """Most errors belong to the connection that was not accepted; others pass."""
-        if self._stopping:
-            return False
-        if error.errno in FATAL:
-            logger.error("listening on %s ended: %s", self.address, error)
-            self._on_error(error)
-            return False
-        if error.errno in CAPACITY:
-            if self._back_off == 0.0:
-                logger.error("cannot accept connections on %s for now: %s", self.address, error)
-                self._on_error(error)
-            self._back_off = longer(self._back_off)
-            self._resume_at = _core.to_deadline(self._back_off)
-        return True
+        pause = None if self._stopping else self._pause_after(error)
+        if pause:
+            self._resume_at = _core.to_deadline(pause)
+        return pause is not None
 
 
 class Bell:

@@ -13,20 +13,9 @@ from gtcp._dial import tune
 from gtcp._errors import BY_ERRNO, SocketError
 from gtcp._resolve import resolve
 
-# Errors of accept(2) that end the listening; all others belong to the connection that was not accepted,
-# or pass when descriptors or memory become free.
-FATAL = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP, errno.EFAULT}
-CAPACITY = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_BACK_OFF_FIRST = 0.005
-_BACK_OFF_MOST = 0.5
 _EVERY_INTERFACE = {"0.0.0.0", "::"}
 # systemd hands over descriptors from here on (sd_listen_fds).
 _FIRST_INHERITED = 3
-
-
-def longer(back_off: float) -> float:
-    """The next wait, in seconds, after an error that passes when descriptors or memory become free."""
-    return min(max(2 * back_off, _BACK_OFF_FIRST), _BACK_OFF_MOST)
 
 
 class Listener:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,15 +13,15 @@ from typing import TYPE_CHECKING
 from gtcp import _core
 from gtcp._acceptor import Acceptor
 from gtcp._conn import Conn
-from gtcp._dial import tune
 from gtcp._errors import Error
-from gtcp._limits import Patience
 from gtcp._listen import Listening
 from gtcp._listener import Listener
 from gtcp._report import Report
+from gtcp._serving import Serving
 from gtcp._workers import Crew
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
 Handler = Callable[[Conn], object]
@@ -38,33 +36,23 @@ _FAREWELL = 1.0
 _serving: contextvars.ContextVar[Conn | None] = contextvars.ContextVar("gtcp_serving", default=None)
 
 
-class Service:
+class Service(Serving[Conn]):
     """The connections of a running server. No lock is held anywhere, so a signal handler may end it at any moment."""
 
     def __init__(
         self, settings: Listening[Handler], listener: Listener, crew: Crew, report: Report[Conn], gather: bool
     ) -> None:
+        super().__init__(settings._limits, listener, report, Conn)
         self._settings = settings
         self._crew = crew
-        self._report = report
         self._gather = gather
-        self._limits = settings._limits
-        self._patience = Patience(self._limits)
-        self._name = listener.own_name()
-        # Each with the moment its handler began, None before.
-        self._connections: dict[Conn, float | None] = {}
         # Handlers that wait in `shutdown`, so nobody waits for them.
         self._spared: set[Conn] = set()
-        self._ending = False
-        # In the middle of their TLS handshakes.
-        self._agreeing: set[Conn] = set()
         # All handlers have ended; or `shutdown` need not wait for them any more.
         self._all_done = _core.Signal()
         self._drained = _core.Signal()
         self.closed = _core.Signal()
-        self.acceptor = Acceptor(
-            listener, self._serve, self._has_room, self._look, self._patience.interval, partial(report.tell_error, None)
-        )
+        self.acceptor = Acceptor(listener, self)
 
     # -- from any thread
 
@@ -77,12 +65,9 @@ class Service:
             self.acceptor.close()
             raise
 
-    def connections(self) -> list[Conn]:
-        return list(self._connections)
-
     def stop_accepting(self) -> None:
         """The beginning of the end; the connections go on."""
-        self._ending = True
+        self.ending = True
         self.acceptor.stop()
         self._crew.close()  # whose threads need not rest any more between two jobs
 
@@ -100,10 +85,7 @@ class Service:
         if own is not None and own in self._connections:
             self._spared.add(own)
         self.stop_accepting()
-        for conn in self.connections():
-            if conn in self._agreeing:
-                conn._cut("the server ends")
-            conn._drain()
+        self._drain()
         self._note_end()
         self._drained.wait(deadline)
         cut = len(self._connections.keys() - self._spared)
@@ -117,7 +99,7 @@ class Service:
         try:
             self.acceptor.run()
         finally:
-            if not self._ending:  # the socket is none to listen on any more
+            if not self.ending:  # the socket is none to listen on any more
                 self._settings._listened = None
                 self.close()
 
@@ -126,34 +108,17 @@ class Service:
         self._note_end()
         self._all_done.wait(_core.to_deadline(_FAREWELL))
 
-    def _has_room(self) -> bool:
-        most = self._limits.max_connections
-        return most is None or len(self._connections) < most
-
-    def _serve(self, sock: socket.socket, peer: object) -> None:
+    def serve(self, sock: socket.socket, peer: object) -> None:
         """Takes a new connection on."""
-        self._report.tally.add("accepted")
-        conn = Conn.__new__(Conn)
-        try:
-            if sys.platform != "linux":  # where it inherits nothing
-                tune(sock)
-            conn._adopt(sock, self._name or sock.getsockname(), peer)
-        except OSError:
-            sock.close()  # gone already
+        conn = self._adopt(sock, peer)
+        if conn is None:
             return
-        self._connections[conn] = None
         try:
             self._crew.run(self._attend, conn)
         except RuntimeError as error:
             logger.error("no thread for the connection from %s: %s", conn.remote_addr(), error)
             self._report.tell_error(conn, error)
             self._end(conn, error)
-
-    def _look(self) -> None:
-        """Ends the connections that kept their handlers waiting for too long."""
-        for conn, limit in self._patience.overdue(list(self._connections.items()), time.monotonic()):
-            if conn._cut(f"{limit} of {getattr(self._limits, limit):g} s"):
-                self._report.tally.add(limit)
 
     # -- the handler's part, in its thread
 
@@ -179,11 +144,11 @@ class Service:
 
         self._agreeing.add(conn)
         try:
-            if self._ending:
+            if self.ending:
                 return False
             _tls.accept(conn, context, _core.to_deadline(self._limits.handshake_timeout))
         except (Error, OSError) as error:
-            self._report.no_handshake(conn, error, ending=self._ending)
+            self._report.no_handshake(conn, error, ending=self.ending)
             return False
         finally:
             self._agreeing.discard(conn)
@@ -218,9 +183,9 @@ class Service:
 
     def _judge(self, conn: Conn, error: BaseException) -> BaseException | None:
         """What the exception that left a handler means. None for a normal end."""
-        if self._ending and isinstance(error, self._crew.killed):
+        if self.ending and isinstance(error, self._crew.killed):
             return error
-        return self._report.judge(conn, error, ending=self._ending)
+        return self._report.judge(conn, error, ending=self.ending)
 
     def _end(self, conn: Conn, error: BaseException | None) -> None:
         conn.close()
@@ -231,6 +196,6 @@ class Service:
         self._note_end()
 
     def _note_end(self) -> None:
-        if self._ending and len(self._connections) <= len(self._spared):
+        if self.ending and len(self._connections) <= len(self._spared):
             self._all_done.set()
             self._drained.set()

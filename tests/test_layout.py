@@ -22,7 +22,7 @@ BASE = {"_errors", "_options"}
 CONN = BASE | {"_core", "_address", "_resolve", "_dial", "_tls"}
 LEASE = CONN | {"_conn", "_stats", "_lease", "_pooloptions"}
 POOL = LEASE | {"_attempt", "_connector", "_watchlist", "_lending", "_threads", "_reaper"}
-SERVER = CONN | {"_conn", "_limits", "_listen", "_listener", "_report", "_stats", "_workers"}
+SERVER = CONN | {"_conn", "_limits", "_listen", "_listener", "_report", "_serving", "_stats", "_workers"}
 MAY_IMPORT = {
     "_stats": set[str](),
     "_errors": {"_stats"},
@@ -51,7 +51,9 @@ MAY_IMPORT = {
     "_listen": CONN | {"_limits", "_listener"},
     "_report": BASE | {"_conn", "_limits", "_stats"},
     "_workers": {"_core", "_conn", "_threads", "_greenlets"},
-    "_acceptor": CONN | {"_listener"},
+    "_serving": CONN | {"_conn", "_limits", "_listener", "_report"},
+    "_accepting": {"_listener", "_serving"},
+    "_acceptor": CONN | {"_accepting", "_listener", "_serving"},
     "_service": SERVER | {"_acceptor"},
     "_server": SERVER | {"_service"},
     "_processes": {"_core", "_dial"},
@@ -67,8 +69,8 @@ AIO = {
     "_loops": set[str](),
     "_pool": POOL,
     "_shared": POOL | {"_shared"},
-    "_acceptor": {"_listener"},
-    "_service": CONN | {"_conn", "_limits", "_listen", "_listener", "_report"},
+    "_acceptor": {"_accepting", "_listener", "_serving"},
+    "_service": CONN | {"_conn", "_listen", "_listener", "_report", "_serving"},
     "_server": CONN | {"_conn", "_limits", "_listen", "_listener", "_report", "_stats"},
     "_funcs": CONN | {"_conn"},
 }

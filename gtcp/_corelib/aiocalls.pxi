@@ -51,7 +51,7 @@ cdef class Receive(Operation):
         if Operation.recovers(self, error):
             return True
         self.drop()
-        if self.iterates and isinstance(error, EOF) and not error.partial and error.expected is None:
+        if self.iterates and isinstance(error, EOF) and is_clean(error):
             raise StopAsyncIteration
         return False
 

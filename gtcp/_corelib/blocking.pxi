@@ -210,7 +210,7 @@ cdef class BlockingConn(BaseConn):
         try:
             return self._recv(unit, None, deadline)
         except EOF as end:
-            if end.partial or end.expected is not None:
+            if not is_clean(end):
                 raise
             return None
 

@@ -20,6 +20,11 @@ cdef inline bint passes(Py_ssize_t error) noexcept:
     return error == -posix.EAGAIN or error == -posix.EINTR or error == -posix.ENOMEM or error == -posix.ENOBUFS
 
 
+cdef bint is_clean(object eof) except -1:
+    """The peer has closed between two units."""
+    return not eof.partial and eof.expected is None
+
+
 cdef int raise_closed() except -1:
     raise ClosedError("the connection is closed")
 

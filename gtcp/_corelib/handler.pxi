@@ -13,13 +13,11 @@ cimport gtcp._corelib.posix as posix
 cdef class PkgHandler:
     """A handler that answers each package with what `function` makes of it, or with nothing for None."""
     cdef object function
-    cdef object option
     cdef object retry
     cdef Unit unit
 
     def __cinit__(self, function, option):
         self.function = function
-        self.option = option
         self.retry = None if option is None else option.retry
         memset(&self.unit, 0, sizeof(Unit))
         self.unit.kind = PKG
@@ -118,7 +116,7 @@ cdef class Served(Stackless):
             try:
                 request = self.receive()
             except EOF as end:
-                if end.partial or end.expected is not None:
+                if not is_clean(end):
                     raise
                 return True
             if request is None:

@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from gtcp._listener import CAPACITY, FATAL, Listener, longer
+from gtcp._accepting import AT_ONCE, Accepting
 
-logger = logging.getLogger("gtcp")
+if TYPE_CHECKING:
+    from gtcp._listener import Listener
+    from gtcp._serving import Serving
 
-# Connections accepted in a row before the loop serves those that are there.
-_AT_ONCE = 64
 
+class Acceptor(Accepting):
+    """The acceptor of a server in a loop; `on_end` is called when there can be no more connections."""
 
-class Acceptor:
-    """Accepts while there is room, looks after the connections every `interval` seconds, until it is stopped."""
-
-    def __init__(
-        self,
-        listener: Listener,
-        serve: Callable[[socket.socket, object], None],
-        has_room: Callable[[], bool],
-        look: Callable[[], None],
-        interval: float | None,
-        on_error: Callable[[BaseException], None],
-        on_end: Callable[[], None],
-    ) -> None:
-        self.address = listener.address
-        self._listener = listener
-        self._serve = serve
-        self._has_room = has_room
-        self._look = look
-        self._interval = interval
-        self._on_error = on_error
+    def __init__(self, listener: Listener, serving: Serving[Any], on_end: Callable[[], None]) -> None:
+        super().__init__(listener, serving)
         self._on_end = on_end
         self._full = False
-        self._back_off = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._loop = asyncio.get_running_loop()
         self._listen()
@@ -62,16 +44,16 @@ class Acceptor:
         self._loop.add_reader(self._listener.socket, self._accept)
 
     def _look_later(self) -> None:
-        if self._interval is not None:
-            self._timers["look"] = self._loop.call_later(self._interval, self._look_now)
+        if (interval := self._serving.interval) is not None:
+            self._timers["look"] = self._loop.call_later(interval, self._look_now)
 
     def _look_now(self) -> None:
         self._look_later()
-        self._look()
+        self._serving.look()
 
     def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
-            if not self._has_room():
+        for _ in range(AT_ONCE):
+            if not self._serving.has_room():
                 self._full = True
                 self._loop.remove_reader(self._listener.socket)
                 return
@@ -84,21 +66,13 @@ class Acceptor:
                     self._loop.remove_reader(self._listener.socket)
                     return
             else:
-                self._back_off = 0.0
-                self._serve(sock, peer)
+                self._accepted(sock, peer)
 
     def _survives(self, error: OSError) -> bool:
         """Whether to go on accepting at once: most errors belong to the connection that was not accepted."""
-        if error.errno in FATAL:
-            logger.error("listening on %s ended: %s", self.address, error)
-            self._on_error(error)
+        pause = self._pause_after(error)
+        if pause is None:
             self._on_end()
-        elif error.errno in CAPACITY:
-            if self._back_off == 0.0:
-                logger.error("cannot accept connections on %s for now: %s", self.address, error)
-                self._on_error(error)
-            self._back_off = longer(self._back_off)
-            self._timers["resume"] = self._loop.call_later(self._back_off, self._listen)
-        else:
-            return True
-        return False
+        elif pause:
+            self._timers["resume"] = self._loop.call_later(pause, self._listen)
+        return pause == 0

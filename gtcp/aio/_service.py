@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gtcp import _core
-from gtcp._dial import tune
 from gtcp._errors import Error
-from gtcp._limits import Patience
 from gtcp._listen import Listening
 from gtcp._listener import Listener
 from gtcp._report import Report
+from gtcp._serving import Serving
 from gtcp.aio._acceptor import Acceptor
 from gtcp.aio._conn import Conn
 
@@ -27,45 +25,26 @@ if TYPE_CHECKING:
 Handler = Callable[[Conn], Awaitable[object]]
 
 
-class Service:
+class Service(Serving[Conn]):
     """The connections of a running server, in the loop that runs it."""
 
     def __init__(self, settings: Listening[Handler], listener: Listener, report: Report[Conn]) -> None:
+        super().__init__(settings._limits, listener, report, Conn)
         self._settings = settings
-        self._report = report
-        self._limits = settings._limits
-        self._patience = Patience(self._limits)
-        self._name = listener.own_name()
-        # Each with the moment its handler began, None before.
-        self._connections: dict[Conn, float | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # Handlers that wait in `close` or `shutdown`, so nobody waits for them.
         self._spared: set[asyncio.Task[object]] = set()
-        # In the middle of their TLS handshakes.
-        self._agreeing: set[Conn] = set()
-        self.ending = False
         # Who waits for the end of the other handlers looks again.
         self._news = asyncio.Event()
         self.closed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self.acceptor = Acceptor(
-            listener,
-            self._serve,
-            self._has_room,
-            self._look,
-            self._patience.interval,
-            partial(report.tell_error, None),
-            self._lost,
-        )
+        self.acceptor = Acceptor(listener, self, self._lost)
         self._closing: asyncio.Task[None] | None = None
 
     def check_loop(self) -> None:
         """The caller runs in the server's loop, or RuntimeError; after the end of that anybody may close it."""
         if not self._loop.is_closed() and asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("the server belongs to another event loop: only the one that started it may use it")
-
-    def connections(self) -> list[Conn]:
-        return list(self._connections)
 
     def is_over(self) -> bool:
         """All handlers have ended."""
@@ -92,10 +71,7 @@ class Service:
         """Lets handlers that work finish, then cancels the rest; answers how many those were."""
         self.check_loop()
         self._stop_accepting()
-        for conn in self.connections():
-            if conn in self._agreeing:
-                conn._cut("the server ends")
-            conn._drain()
+        self._drain()
         with self._sparing():
             if not self._loop.is_closed():
                 await self._ends(deadline)
@@ -147,28 +123,11 @@ class Service:
 
     # -- connections
 
-    def _has_room(self) -> bool:
-        most = self._limits.max_connections
-        return most is None or len(self._connections) < most
-
-    def _look(self) -> None:
-        """Ends the connections that kept their handlers waiting for too long."""
-        for conn, limit in self._patience.overdue(list(self._connections.items()), time.monotonic()):
-            if conn._cut(f"{limit} of {getattr(self._limits, limit):g} s"):
-                self._report.tally.add(limit)
-
-    def _serve(self, sock: socket.socket, peer: object) -> None:
+    def serve(self, sock: socket.socket, peer: object) -> None:
         """Takes a new connection on, in a callback of the loop."""
-        self._report.tally.add("accepted")
-        conn = Conn.__new__(Conn)
-        try:
-            if sys.platform != "linux":  # where it inherits nothing
-                tune(sock)
-            conn._adopt(sock, self._name or sock.getsockname(), peer)
-        except OSError:
-            sock.close()  # gone already
+        conn = self._adopt(sock, peer)
+        if conn is None:
             return
-        self._connections[conn] = None
         task = self._loop.create_task(self._attend(conn))
         self._tasks.add(task)
         task.add_done_callback(partial(self._note_end, conn))
