@@ -206,17 +206,18 @@ def test_between_two_runs_of_the_loop_a_lease_ends_without_its_hook(loop_kind: s
 # -- other threads
 
 
+async def waited_for(sock: socket.socket) -> gtcp.aio.Conn:
+    """A connection that the loop has an eye on, as somebody has waited for it."""
+    conn = gtcp.aio.Conn.from_socket(sock)
+    with pytest.raises(gtcp.Timeout):
+        await conn.recv(1, timeout=0.001)
+    return conn
+
+
 def test_a_descriptor_is_taken_away_in_the_loops_thread_only(loop_kind: str) -> None:
     with socket_pair() as (ours, _):
         loop = new_loop(loop_kind)
-
-        async def wait() -> gtcp.aio.Conn:
-            conn = gtcp.aio.Conn.from_socket(ours)
-            with pytest.raises(gtcp.Timeout):
-                await conn.recv(1, timeout=0.001)
-            return conn
-
-        conn = loop.run_until_complete(wait())
+        conn = loop.run_until_complete(waited_for(ours))
         with pytest.raises(RuntimeError, match="thread"):
             Call(conn.detach).result()
         with conn.detach() as sock:
@@ -227,14 +228,7 @@ def test_a_descriptor_is_taken_away_in_the_loops_thread_only(loop_kind: str) -> 
 def test_what_a_thread_closed_goes_with_a_loop_that_never_runs_again(loop_kind: str) -> None:
     with socket_pair() as (ours, theirs):
         loop = new_loop(loop_kind)
-
-        async def wait() -> gtcp.aio.Conn:
-            conn = gtcp.aio.Conn.from_socket(ours)
-            with pytest.raises(gtcp.Timeout):
-                await conn.recv(1, timeout=0.001)
-            return conn
-
-        conn = loop.run_until_complete(wait())
+        conn = loop.run_until_complete(waited_for(ours))
         Call(conn.close).result()
         assert conn.closed
         loop.close()

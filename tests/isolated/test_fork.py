@@ -20,7 +20,7 @@ from support.collector import at_collection
 from support.crew import Worker, results
 from support.forks import fork, join
 from support.interrupts import on, shoot
-from support.peers import Peer, Talker, frame, read, socket_pair
+from support.peers import Holder, Peer, Talker, frame, read, socket_pair
 from support.timing import LONG, SHORT, eventually, quick
 from support.tls import Authority
 
@@ -268,24 +268,18 @@ def waiting_for_a_lease() -> None:
 
 
 def receiving() -> None:
-    ends: list[socket.socket] = []
-    over = threading.Event()
-
-    def hold(sock: socket.socket) -> None:
-        ends.append(sock)
-        assert over.wait(LONG)
-
-    with Peer(hold) as peer, gtcp.Pool(peer.address) as pool, gtcp.Conn(peer.address) as conn:
+    holder = Holder()
+    with Peer(holder) as peer, gtcp.Pool(peer.address) as pool, gtcp.Conn(peer.address) as conn:
         with pool.acquire() as lease:
-            eventually(lambda: len(ends) == 2)
+            eventually(lambda: len(holder.ends) == 2)
             for timeout in (None, LONG):
-                for each, far in ((conn, ends[0]), (lease, ends[1])):
+                for each, far in ((conn, holder.ends[0]), (lease, holder.ends[1])):
                     data = forked_in(
                         lambda: each.recv_pkg(timeout=timeout),  # noqa: B023
                         lambda: far.sendall(frame(b"the parent's")),  # noqa: B023
                     )
                     assert data == b"the parent's"
-        over.set()
+        holder.over.set()
 
 
 def sending() -> None:

@@ -28,7 +28,7 @@ from support.aio import begun, linked
 from support.crew import Worker
 from support.interrupts import interrupt
 from support.loops import run
-from support.peers import Peer, echo, frame, read, socket_pair
+from support.peers import Holder, Peer, echo, frame, read, socket_pair
 from support.timing import LATE, LONG, SHORT, eventually, quick, takes
 
 SOURCE = Path(__file__).with_name("faults.c")
@@ -204,20 +204,14 @@ def closed_while_a_thread_pauses() -> None:
 
 
 def closed_while_a_lease_pauses() -> None:
-    ends: list[socket.socket] = []
-    over = threading.Event()
-
-    def hold(sock: socket.socket) -> None:
-        ends.append(sock)
-        assert over.wait(LONG)
-
-    with Peer(hold) as peer, gtcp.Pool(peer.address) as pool:
+    holder = Holder()
+    with Peer(holder) as peer, gtcp.Pool(peer.address) as pool:
         lease = pool.acquire(LONG)
-        eventually(lambda: ends)
+        eventually(lambda: holder.ends)
         next_sends(1000, -errno.ENOBUFS)
-        end_of_pause(lease.close, Worker(lambda: lease.send(DATA, PATIENT)), ends[0])
+        end_of_pause(lease.close, Worker(lambda: lease.send(DATA, PATIENT)), holder.ends[0])
         assert (pool.stats().idle, pool.stats().in_use, pool.stats().closed["error"]) == (0, 0, 1)
-        over.set()
+        holder.over.set()
 
 
 def closed_while_a_greenlet_pauses() -> None:

@@ -180,6 +180,18 @@ class Talker:
             self.ended += 1
 
 
+class Holder:
+    """Its ends of the connections are in the test's hands, until `over` is set."""
+
+    def __init__(self) -> None:
+        self.ends: list[socket.socket] = []
+        self.over = threading.Event()
+
+    def __call__(self, sock: socket.socket) -> None:
+        self.ends.append(sock)
+        assert self.over.wait(LONG)
+
+
 def silent(sock: socket.socket) -> None:
     """Read and say nothing, until the other side goes."""
     with contextlib.suppress(ConnectionError):
