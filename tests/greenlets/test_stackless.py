@@ -8,6 +8,7 @@ import gc
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import greenlet
@@ -15,11 +16,14 @@ import pytest
 
 import gtcp
 from support.calls import Call
+from support.peers import frame, read
 from support.timing import LATE, LONG, SHORT, eventually, quick, takes
 from support.tls import Authority
 
 Answer = Callable[[bytes], bytes | None]
 Answering = Callable[..., gtcp.Server]
+
+REQUEST = 60000  # bytes: more than a narrow connection takes at once
 
 
 @pytest.fixture(params=[False, True], ids=["at once", "gathered"])
@@ -235,6 +239,50 @@ def test_one_that_closes_in_another_thread(answering: Answering) -> None:
             conns[0].close()
             eventually(lambda: ends)
     assert isinstance(ends[0], gtcp.ClosedError)
+
+
+def test_a_carrier_that_is_woken_while_it_rests_is_not_lent_twice(answering: Answering) -> None:
+    """A greenlet that sends wakes whom it had overtaken, who may be done long since."""
+    inside = threading.Semaphore(0)
+
+    def answer(package: bytes) -> bytes:
+        if package == b"ask":
+            asked.send(bytes(REQUEST))  # gathered, and more than the kernel has room for
+            inside.release()
+            return asked.recv_pkg(timeout=LONG)
+        began = time.monotonic()
+        inside.release()
+        gtcp.sleep(SHORT)
+        return b"early" if time.monotonic() - began < SHORT else b"in time"
+
+    with narrow_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as asked, asked.gathered():
+        server = answering(answer)
+        with all_of(client_of(server) for _ in range(4)) as clients:
+            clients[0].send_pkg(b"ask")
+            assert inside.acquire(timeout=LONG)
+            theirs.sendall(frame(b"answer"))
+            assert clients[0].recv_pkg(timeout=LONG) == b"answer"
+            assert read(theirs, REQUEST) == bytes(REQUEST)
+            for client in clients:
+                client.send_pkg(b"sleep")
+                assert inside.acquire(timeout=LONG)
+            assert [client.recv_pkg(timeout=LONG) for client in clients] == [b"in time"] * 4
+
+
+@contextlib.contextmanager
+def narrow_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection with little room in the kernel."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ours = socket.socket()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        ours.connect(listener.getsockname())
+        theirs, _ = listener.accept()
+    theirs.settimeout(LONG)
+    with ours, theirs:
+        yield ours, theirs
 
 
 def test_tls(answering: Answering) -> None:
