@@ -115,7 +115,9 @@ cdef class Operation(Sleeper):
 
     cdef int enter(self) except -1:
         cdef Stream stream = self.conn.open_stream()
-        if stream.watch is not None and stream.generation == posix.generation:  # else it is closed here
+        if stream.generation != posix.generation:
+            raise ClosedError("the connection belongs to the loop of the process that forked this one")
+        if stream.watch is not None:    # else it is closed
             (<LoopWatch>stream.watch).check_loop()
         stream.enter()
         self.stream = stream

@@ -16,7 +16,9 @@ cdef class Socket(Gatherer):
     # Closed by this side. The descriptor itself lives until the last call in progress has left, so its
     # number cannot become somebody else's under a sleeping thread.
     cdef bint closed
+    # The calls in progress, and the process they are of, as a count of forks: in another one they never end.
     cdef int users
+    cdef unsigned long used_in
     # This side has shut the direction in which bytes come.
     cdef bint shut
     # The process that opened it, as a count of forks: another one never shuts it down.
@@ -56,13 +58,19 @@ cdef class Socket(Gatherer):
         """Begins a call: the descriptor stays valid until `leave`."""
         if self.closed or self.fd < 0 or self.broken is not None:
             self.raise_unusable()
+        if self.users == 0:
+            self.used_in = posix.generation
+        elif self.used_in != posix.generation:
+            self.raise_unusable()
         self.users += 1
         return 0
 
     cdef int raise_unusable(self) except -1:
         if self.closed or self.fd < 0:
             self.raise_closed()
-        raise BrokenError(f"the connection is out of step: {self.broken}")
+        if self.broken is not None:
+            raise BrokenError(f"the connection is out of step: {self.broken}")
+        raise ClosedError("another call used the connection when this process was forked")
 
     cdef inline void leave(self) noexcept:
         self.users -= 1

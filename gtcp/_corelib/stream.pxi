@@ -274,6 +274,8 @@ cdef class Stream(Sender):
         self.closed = True
         if self.fd < 0:
             return False
+        if self.used_in != posix.generation:
+            self.users = 0              # none of this process
         self.users += 1
         return True
 
@@ -306,7 +308,7 @@ cdef class Stream(Sender):
     cdef Py_ssize_t unread(self) except? -1:
         """Bytes that have been received and not been taken."""
         cdef Py_ssize_t n = self.parser.pending()
-        return n if self.tls is None else n + self.tls.unread()
+        return n if self.tls is None or self.generation != posix.generation else n + self.tls.unread()
 
 
 cdef Stream adopt(object sock, object local, object remote):

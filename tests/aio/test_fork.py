@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 
 import pytest
 
@@ -121,6 +122,36 @@ def connection(kind: str, ending: str) -> None:
 @pytest.mark.parametrize("kind", LOOPS)
 def test_E19_H8_a_child_leaves_a_connection_to_its_parent(kind: str, ending: str) -> None:
     child.run(connection, kind, ending)
+
+
+def busy_in_the_child(kind: str) -> None:
+    """Its loop is the parent's, whose epoll a child that waited would change."""
+
+    async def in_the_child(conn: gtcp.aio.Conn) -> None:
+        for use in (conn.send(b"x"), conn.recv(1), conn.send_recv_pkg(b"x")):
+            with quick(), pytest.raises(gtcp.ClosedError, match="forked"):
+                await use
+        number = conn.fileno()
+        await conn.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+
+    async def main() -> None:
+        async with linked() as (conn, far):
+            waiting = await begun(conn.recv_line())
+            pid = fork(lambda: run(kind, in_the_child(conn)), finalize=False)
+            await asyncio.to_thread(join, pid)
+            far.sendall(b"line\n")
+            assert await asyncio.wait_for(waiting, LONG) == b"line"
+            await conn.send(b"ping")
+            assert far.recv(100) == b"ping"
+
+    run(kind, main())
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_E19_H8_a_child_is_refused_a_connection_of_its_parents_loop(kind: str) -> None:
+    child.run(busy_in_the_child, kind)
 
 
 def secure(kind: str, ending: str) -> None:

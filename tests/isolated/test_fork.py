@@ -22,7 +22,7 @@ from support.forks import fork, join
 from support.interrupts import on, shoot
 from support.peers import Holder, Peer, Talker, frame, read, socket_pair
 from support.timing import LONG, SHORT, eventually, quick
-from support.tls import Authority
+from support.tls import Authority, Ends
 
 
 def answers(conn: gtcp.Conn, text: bytes) -> bool:
@@ -363,6 +363,72 @@ def busy_connection() -> None:
 
 def test_H8_a_fork_in_the_middle_of_a_receive() -> None:
     child.run(busy_connection)
+
+
+def busy_connection_in_the_child() -> None:
+    """What the parent's threads have begun ends nowhere else: a child that joins in is refused at once."""
+    huge = bytes(8 << 20)
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+        sender = Worker(lambda: conn.send(huge, timeout=LONG))
+        sender.asleep()
+
+        def in_the_child() -> None:
+            number = conn.fileno()
+            for use in (
+                lambda: conn.send(b"x"),
+                lambda: conn.send_pkgs([b"x"]),
+                lambda: conn.recv(1),
+                lambda: conn.send_recv(b"x", 1),
+                conn.close_write,
+            ):
+                with quick(), pytest.raises(gtcp.ClosedError, match="forked"):
+                    use()
+            conn.close()
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(number)  # its copy is not kept for calls that never end
+
+        join(fork(in_the_child))
+        assert read(theirs, len(huge)) == huge  # the child has put nothing into it
+        sender.result()
+        join(fork(lambda: conn.send(b"child")))  # nobody uses it: it may
+        conn.send(b"parent")
+        assert read(theirs, 11) == b"childparent"
+
+
+def test_E19_H8_a_child_is_refused_where_its_parents_threads_are_at_work() -> None:
+    child.run(busy_connection_in_the_child)
+
+
+def forked_in_openssl() -> None:
+    """How much is buffered cannot be asked of a session that the parent's thread uses for ever."""
+    authority = Authority()
+    with Ends(authority) as ends:
+        conn, far = ends.connect()
+        far.sendall(b"x")
+        eventually(lambda: conn.is_alive() and conn.buffered == 1)  # the session has it
+        asked, over = threading.Event(), threading.Event()
+
+        def hold(session: object) -> None:
+            asked.set()
+            over.wait(LONG)
+
+        holding = Worker(lambda: conn._ask_tls(hold))
+        asked.wait(LONG)
+
+        def in_the_child() -> None:
+            with quick():
+                assert conn.buffered == 0
+                assert conn.is_alive()
+                conn.close()
+
+        join(fork(in_the_child, finalize=False))
+        over.set()
+        holding.result()
+        assert conn.recv(1, timeout=LONG) == b"x"
+
+
+def test_E19_a_child_asks_no_tls_session_of_its_parent() -> None:
+    child.run(forked_in_openssl)
 
 
 def fork_and_close() -> None:
