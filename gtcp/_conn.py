@@ -56,7 +56,10 @@ class Handle(_core.BaseConn):
         return check_name(server_hostname) or self._dialled or self.remote_addr().host
 
     def tls_info(self) -> TLSInfo | None:
-        """Version, cipher, ALPN protocol and the peer's certificate; None for plain TCP."""
+        """Version, cipher, ALPN protocol and the peer's certificate; None for plain TCP.
+
+        BrokenError after a handshake that failed, ConcurrencyError during one, ClosedError in a forked child.
+        """
         return self._ask_tls(_describe_tls)
 
     def _take_socket(self, sock: socket.socket) -> None:

@@ -255,6 +255,10 @@ cdef class BaseConn:
         if stream.tls is None:
             return None
         stream.check_process()
+        if not stream.tls.established:
+            if stream.closed or stream.broken is not None:
+                stream.raise_unusable()
+            raise ConcurrencyError("the TLS handshake is not over")
         return stream.tls.ask(question)
 
     def _names(self):

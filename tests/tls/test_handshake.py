@@ -260,6 +260,27 @@ def test_E22_a_receive_that_begins_while_start_tls_does(authority: Authority, nu
                 assert isinstance(receiver.error(), gtcp.ConcurrencyError | gtcp.BrokenError)
 
 
+def test_a_handshake_that_failed_has_agreed_on_nothing(authority: Authority) -> None:
+    with socket_pair() as (ours, _), gtcp.Conn.from_socket(ours) as conn:
+        with pytest.raises(gtcp.Timeout):
+            conn.start_tls(authority.client(), server_hostname="one.example", timeout=0)
+        with pytest.raises(gtcp.BrokenError, match="handshake failed"):
+            conn.tls_info()
+        conn.close()
+        with pytest.raises(gtcp.ClosedError):
+            conn.tls_info()
+
+
+def test_nor_has_one_that_is_under_way(authority: Authority) -> None:
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+        starting = Call(conn.start_tls, authority.client(), server_hostname="one.example", timeout=LONG)
+        assert read(theirs, 3) == b"\x16\x03\x01"
+        with pytest.raises(gtcp.ConcurrencyError, match="not over"):
+            conn.tls_info()
+        conn.close()
+        assert isinstance(starting.error(), gtcp.ClosedError)
+
+
 @pytest.mark.parametrize("name", ["recv", "send", "send_recv", "start_tls", "close"])
 def test_H1_start_tls_and_another_thread_at_the_same_moment(authority: Authority, name: str) -> None:
     """One of them comes first; the other is refused or takes its turn, and both end."""
