@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
+import sys
 import warnings
+from pathlib import Path
 
-import trustme
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import gtcp
 import gtcp.aio
+from support.tls import Authority
 
 WIDE = gtcp.PkgOption(4)
 
@@ -45,11 +47,9 @@ def threads() -> None:
 
 
 def tls() -> None:
-    authority = trustme.CA()
-    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    authority.issue_cert("127.0.0.1").configure_cert(theirs)
-    authority.configure_trust(ours)
-    with gtcp.Server("127.0.0.1:0", echo, tls=theirs) as server:
+    authority = Authority()
+    ours = authority.client()
+    with gtcp.Server("127.0.0.1:0", echo, tls=authority.server()) as server:
         there = ("127.0.0.1", server.get_listened_port())
         with gtcp.Pool(there, tls=ours) as pool:
             for size in (1, 1000, 100_000):

@@ -16,11 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import trustme
-
 import gtcp
 import gtcp.aio
 from support.timing import LONG
+from support.tls import Authority
 
 THREADS = 8
 WIDE = gtcp.PkgOption(4)
@@ -116,16 +115,6 @@ class Stress:
         asyncio.run(main())
 
 
-def certified() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The contexts of a client and of the server that it trusts."""
-    authority = trustme.CA()
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    return client, server
-
-
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 120.0
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(1 << 32)
@@ -133,9 +122,9 @@ def main() -> None:
     logging.getLogger("gtcp").setLevel(logging.CRITICAL + 1)
     sys.setswitchinterval(1e-4)
     print(f"{THREADS} threads for {seconds:g} s, seed {seed}", flush=True)
-    ours, theirs = certified()
-    with gtcp.Server("127.0.0.1:0", echo) as plain, gtcp.Server("127.0.0.1:0", echo, tls=theirs) as secret:
-        sides = [Side(plain, None), Side(secret, ours)]
+    authority = Authority()
+    with gtcp.Server("127.0.0.1:0", echo) as plain, gtcp.Server("127.0.0.1:0", echo, tls=authority.server()) as secret:
+        sides = [Side(plain, None), Side(secret, authority.client())]
         stress = Stress(sides, seconds, seed)
         threads = [threading.Thread(target=stress.run, args=(i,)) for i in range(THREADS)]
         for thread in threads:
