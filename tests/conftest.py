@@ -8,6 +8,8 @@ lives in tests/isolated.
 
 import contextlib
 import os
+import random
+import sys
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -26,12 +28,25 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="print the table of faults with the outcome of each row")
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in an order drawn by this number")
+    parser.addoption("--sample", type=int, metavar="N", default=sys.maxsize, help="with --shuffle: N tests, no more")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     guard.start()
     if config.getoption("--faults"):
         config.pluginmanager.register(Table(), "faults")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The files in any order, and the tests of each: what those of a file share is made once."""
+    seed = config.getoption("--shuffle")
+    if seed is not None:
+        chance = random.Random(seed)
+        chance.shuffle(items)
+        del items[config.getoption("--sample") :]
+        places = {item.path: chance.random() for item in items}
+        items.sort(key=lambda item: places[item.path])
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """The classes of faults, bad input and load that gtcp is tested against.
 
 A test carries the ids of its rows in its name or in a parameter, as in `test_B6_...` or `test_...[E8]`;
-`make faults` runs them and prints this table with the outcomes. NOT_HERE says why a row has no test.
+`make faults` runs them and prints this table with the outcomes.
 """
 
 ROWS = {
@@ -145,9 +145,4 @@ ROWS = {
     "I5": "a thousand idle connections",
     "I6": "chaos",
     "I7": "the suite again and again, in any order",
-}
-
-NOT_HERE = {
-    "H17": "make tsan",
-    "I7": "make flakes",
 }

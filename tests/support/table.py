@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from support.rows import NOT_HERE, ROWS
+from support.rows import ROWS
 
 if TYPE_CHECKING:
     import pytest
@@ -71,4 +71,4 @@ class Table:
             return f"FAILED ({seen['failed']} of {seen.total()})"
         if seen["passed"]:
             return f"passed ({seen['passed']})"
-        return f"not covered: {self._reasons.get(row) or NOT_HERE.get(row, 'no test')}"
+        return f"not covered: {self._reasons.get(row, 'no test')}"
