@@ -11,6 +11,7 @@ from gtcp import _core
 from gtcp._address import Address
 from gtcp._attempt import Attempt
 from gtcp._conn import Conn, Handle, tls_context
+from gtcp._lease import PoolConn
 
 C = TypeVar("C", bound=Handle)
 
@@ -45,7 +46,7 @@ class Connector:
         if self._dial is not None:
             with blaming(until, f"connecting to {self.addr}"):
                 made = self._dial(self.addr, _core.remaining(until))
-            conn = adopt_dialled(made, Conn)
+            conn = adopt_dialled(made, Conn, PoolConn)
         else:
             sock = attempt.finish(until, wanted)
             if sock is None:
@@ -79,11 +80,14 @@ def wrap(sock: socket.socket, conn_type: type[C]) -> C:
     return conn
 
 
-def adopt_dialled(made: object, conn_type: type[C]) -> C:
-    """The connection that a user's `dial` has answered. A socket that cannot be one is closed."""
+def adopt_dialled(made: object, conn_type: type[C], lease_type: type[Handle]) -> C:
+    """The connection that a user's `dial` has answered. What cannot be one is closed; nothing else is done with it."""
+    kind = f"a connected socket or {conn_type.__module__}.{conn_type.__name__}"
+    if isinstance(made, lease_type):
+        made._discard()
+        raise ValueError(f"dial must answer {kind}: a connection that another pool has lent is not the pool's")
     if isinstance(made, conn_type):
         return made
-    kind = f"a connected socket or {conn_type.__module__}.{conn_type.__name__}"
     if not isinstance(made, socket.socket):
         raise TypeError(f"dial must answer {kind}, not {type(made).__name__}")
     try:

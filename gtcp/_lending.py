@@ -221,8 +221,10 @@ class Lending(_core.BasePool):
 
     def _fill(self) -> None:
         """Dials until min_idle connections are idle; after failures with longer and longer pauses."""
+        # What comes between these two counts twice, not never: `_filled` finds out.
+        coming = len(self._filling)
         stats = self.stats()
-        missing = self._options["min_idle"] - stats.idle - len(self._filling)
+        missing = self._options["min_idle"] - stats.idle - coming
         pause = self._fill_after - time.monotonic()
         if missing > 0 and pause > 0 and (self._fill_failures or stats.acquired == self._fill_acquired):
             self._call_in(pause)

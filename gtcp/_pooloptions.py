@@ -79,7 +79,10 @@ def check_options(options: dict[str, Any]) -> None:
     for name in ("dial", "on_connect", "on_acquire", "on_release", "on_close"):
         if options[name] is not None and not callable(options[name]):
             raise TypeError(f"{name} must be a function, not {type(options[name]).__name__}")
-    options["socket_options"] = tuple(options["socket_options"])
+    try:
+        options["socket_options"] = tuple(options["socket_options"])
+    except TypeError:
+        raise TypeError(f"socket_options must be a sequence, not {type(options['socket_options']).__name__}") from None
     for option in options["socket_options"]:
         match option:
             case (int(), int(), int() | bytes()):
@@ -88,6 +91,6 @@ def check_options(options: dict[str, Any]) -> None:
                 raise TypeError(f"socket_options must be (level, name, int or bytes) each, got {option!r}")
     if options["dial"] is not None and options["socket_options"]:
         raise ValueError("socket_options are for the dial of the pool, but dial is given, too: let it set them")
-    for name in ("one_way", "reconnect") if callable(options["check"]) else ("check", "one_way", "reconnect"):
-        if not isinstance(options[name], bool):
-            raise TypeError(f"{name} must be a bool, not {type(options[name]).__name__}")
+    for name, kinds in (("check", "a bool or a function"), ("one_way", "a bool"), ("reconnect", "a bool")):
+        if not isinstance(options[name], bool) and not (name == "check" and callable(options[name])):
+            raise TypeError(f"{name} must be {kinds}, not {type(options[name]).__name__}")

@@ -185,8 +185,6 @@ cdef class Lender(Seeker):
         """The connection of a handle that a dial made, with the end of its life stamped on it."""
         cdef Stream stream = conn.open_stream()
         cdef object lifetime = self._lifetime()
-        if conn.home is not None:
-            raise ValueError("a pool cannot take a connection that another pool has lent")
         if stream.closed or stream.end != OPEN or stream.broken is not None:
             raise BrokenError("the dial has left a connection that is closed or out of step")
         if lifetime is not None:

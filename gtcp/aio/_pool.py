@@ -250,7 +250,7 @@ class Pool(_core.AsyncPool, Lending):
         if self._options["dial"] is None:
             return wrap(await _dial.connect(self.addr, until, self._options["socket_options"]), Conn)
         made = await _finished(self._options["dial"](self.addr, _core.remaining(until)), until)
-        return adopt_dialled(made, Conn)
+        return adopt_dialled(made, Conn, PoolConn)
 
     # -- what the user wants to be asked and told, for the core
 

@@ -70,10 +70,15 @@ def test_E10_a_connection_that_the_pool_did_not_lend(run: Run, peer: Any) -> Non
         with pytest.raises(gtcp.ClosedError):
             await stranger.send(b"x")
         address = peer(echo).address
-        async with pool_of(address) as other, pool_of(address, dial=lambda *_: other.acquire()) as pool:
-            with pytest.raises(ValueError, match="another pool"):
+        greeted: list[gtcp.aio.Conn] = []
+        async with (
+            pool_of(address) as other,
+            pool_of(address, dial=lambda *_: other.acquire(), on_connect=greeted.append) as pool,
+        ):
+            with pytest.raises(ValueError, match=r"dial must answer .* another pool"):
                 await pool.acquire(LONG)
-            assert (other.stats().in_use, pool.stats().failed) == (0, 1)
+            assert not greeted
+            assert (other.stats().in_use, other.stats().closed["discarded"], pool.stats().failed) == (0, 1, 1)
 
     run(main())
 

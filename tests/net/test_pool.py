@@ -446,6 +446,9 @@ def test_names_of_hosts_are_compared_without_case() -> None:
         ({"lifetime_jitter": 1.5}, ValueError),
         ({"connect_timeout": -1}, ValueError),
         ({"order": "random"}, ValueError),
+        ({"min_idle": 3, "max_size": 2}, ValueError),
+        ({"check": "ping"}, TypeError),
+        ({"socket_options": socket.SO_RCVBUF}, TypeError),
         ({"socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF)]}, TypeError),
         ({"socket_options": [(socket.SOL_SOCKET, "SO_RCVBUF", 4096)]}, TypeError),
         ({"socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096.0)]}, TypeError),
@@ -456,8 +459,12 @@ def test_names_of_hosts_are_compared_without_case() -> None:
 )
 @pytest.mark.parametrize("make", [gtcp.Pool, gtcp.get_pool], ids=["Pool", "get_pool"])
 def test_bad_options(make: Callable[..., gtcp.Pool], options: dict[str, Any], error: type[Exception]) -> None:
-    with pytest.raises(error):
+    with pytest.raises(error) as raised:
         make("h:80", **options)
+    [(name, value), *others] = options.items()
+    assert name in str(raised.value)
+    if error is ValueError and not others:
+        assert repr(value) in str(raised.value)
     gtcp.get_pool("h:80").close()  # the failure left no half-made pool behind
 
 

@@ -1,6 +1,7 @@
 """What a pool does by itself and what its owner asks for: readiness, age, size, the end, numbers."""
 
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -73,6 +74,39 @@ def test_min_idle_replaces_what_was_lent_before_its_dial_was_over(host: Host) ->
         eventually(lambda: pool.stats().idle == 1)
         assert pool.stats().created == 2
         taken[0].close()
+
+
+def test_min_idle_dials_none_too_many_when_one_comes_meanwhile(host: Host) -> None:
+    """While the pool is looked after, a dial for it ends, a caller takes what it brought and gives that back."""
+    go_on, taken = threading.Event(), threading.Event()
+
+    def dial(address: gtcp.Address, seconds: float | None) -> socket.socket:
+        assert go_on.wait(LONG)
+        return gtcp.dial(address, seconds)
+
+    class Watched(gtcp.Pool):
+        def _tend(self) -> None:
+            if threading.current_thread() is threading.main_thread():
+                super()._tend()
+
+        def stats(self) -> gtcp.PoolStats:
+            if threading.current_thread() is not threading.main_thread():
+                assert taken.wait(LONG)
+            stats = super().stats()
+            if self._filling and not go_on.is_set():
+                go_on.set()
+                with self.acquire(LONG):
+                    taken.set()
+                    eventually(lambda: not self._filling)
+            return stats
+
+    with Watched(host.address, min_idle=1, dial=dial) as pool:
+        pool._tend()
+        assert len(pool._filling) == 1
+        pool._tend()
+        assert go_on.is_set()
+        stats = pool.stats()
+        assert (stats.idle, stats.created, stats.connecting) == (1, 1, 0)
 
 
 def test_min_idle_respects_the_limit(host: Host, make_pool: MakePool) -> None:

@@ -156,11 +156,15 @@ def test_a_dial_that_answers_a_datagram_socket(host: Host, make_pool: MakePool) 
 
 
 def test_E10_a_dial_cannot_bring_another_pools_lease(host: Host, make_pool: MakePool) -> None:
+    """Nothing is done with it, and whatever `dial` has done is not for the other pool's next borrower."""
+    greeted: list[gtcp.Conn] = []
     other = make_pool(host.address)
-    pool = make_pool(host.address, dial=lambda address, seconds: other.acquire())
-    with pytest.raises(ValueError, match="another pool"):
+    pool = make_pool(host.address, dial=lambda address, seconds: other.acquire(), on_connect=greeted.append)
+    with pytest.raises(ValueError, match=r"dial must answer .* another pool"):
         pool.acquire(LONG)
-    assert other.stats().idle == 1
+    assert not greeted
+    assert other.stats().closed["discarded"] == 1
+    assert balanced(other)
     assert balanced(pool)
 
 
