@@ -9,7 +9,15 @@ from support import child
 from support.timing import LONG
 
 RUN = Path(__file__).parents[1] / "soak" / "run.py"
-PARTS = {"I1": "packages", "I2": "pool", "I3": "dials", "I4": "buffers", "E19": "forks", "E5 E6": "replies"}
+PARTS = {
+    "I1": "packages",
+    "I2": "pool",
+    "I3": "dials",
+    "I4": "buffers",
+    "E19": "forks",
+    "E5 E6": "replies",
+    "E18": "flaps",
+}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -3,8 +3,9 @@
     python tests/soak/run.py [--short] [PART ...]
 
 Parts: packages (a million round trips), pool (a million leases), dials (200 000), buffers, forks, replies (a million
-requests, none of which gets another's), cancellations (200 000 on each of two loops), deadlines (2000), crowd (10 000
-connections for 60 s), exits, chaos (20 minutes). --short does each for some seconds, and chaos for one minute.
+requests, none of which gets another's), flaps (30, one a second), cancellations (200 000 on each of two loops),
+deadlines (2000), crowd (10 000 connections for 60 s), exits, chaos (20 minutes). --short does each for some seconds,
+and chaos for one minute.
 """
 
 from __future__ import annotations
@@ -204,6 +205,12 @@ def replies(count: int) -> None:
         run(address, count)
 
 
+def flaps(seconds: int) -> None:
+    from soak.flaps import run
+
+    run(seconds)
+
+
 def crowd(seconds: int) -> None:
     from soak.crowd import hold
 
@@ -223,6 +230,7 @@ PARTS: dict[str, tuple[Callable[[int], None], int, int]] = {
     "buffers": (buffers, 3, 1),
     "forks": (forks, 200, 20),
     "replies": (replies, 1_000_000, 20_000),
+    "flaps": (flaps, 30, 3),
     "cancellations": (cancellations, 200_000, 2_000),
     "deadlines": (deadlines, 2000, 200),
     "crowd": (crowd, 60, 3),
