@@ -1,11 +1,11 @@
-"""Results that are not races: what an import and an idle connection cost, instructions and syscalls of an exchange."""
+"""Results that are not races: what an import, an idle connection and pools cost, instructions and syscalls."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmarks import counts, memory, startup
+from benchmarks import addresses, counts, memory, startup
 from benchmarks.plan import Table
 from benchmarks.processes import Toolbox
 
@@ -23,6 +23,7 @@ class Entry:
 
 
 TABLES = (
+    Entry("pool", "addresses", addresses.TITLE, addresses.of_pools),
     Entry("startup", "import-time", startup.TITLE, startup.import_times),
     Entry("memory", "memory", memory.TITLE, memory.per_connection),
     Entry("counts", "counts", counts.TITLE, counts.per_exchange),
