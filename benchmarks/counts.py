@@ -30,7 +30,10 @@ Run = Callable[[list[str], int], str]
 WANTED = (
     (
         "exchange-64",
-        ("C", "gtcp", "gtcp, no timeout", "makefile", "socket, timeout", "asyncio streams", "uvloop streams"),
+        (
+            *("C", "a bare C function called from Python", "gtcp", "gtcp, no timeout"),
+            *("makefile", "socket, timeout", "asyncio streams", "uvloop streams"),
+        ),
     ),
     ("pool-exchange", ("gtcp PoolConn(addr)", "gtcp Pool.acquire()", "LifoQueue of makefile")),
     ("exchange-60000", ("C", "gtcp", "makefile")),

@@ -36,6 +36,8 @@ def small() -> Case:
         contenders=(
             *_blocking(server, 64, 2),
             ours("gtcp, no timeout", server, "untimed", 64),
+            ours("gtcp, TCP_QUICKACK", server, *work, variant="quickack"),
+            ours("gtcp, SO_BUSY_POLL", server, *work, variant="busy"),
             peer("a bare C function called from Python", "client_floor", server, *work, role=Role.NOTE),
             go(server, "timed", 64, 2, name="Go gtcp, timeout"),
             peer("asyncio Protocol", "client_protocol", server, *work, variant="asyncio"),

@@ -16,6 +16,7 @@ def _servers(conns: int, window: int) -> list[Contender]:
     threaded = [
         one("gtcp threads", Role.OURS, "server_gtcp", "threads"),
         one("socketserver threads", Role.PEER, "server_socketserver"),
+        one("C threads", Role.NOTE, "cserver", "threads", "2"),
     ]
     return [
         one("C epoll", Role.LIMIT, "cserver", "pkg", "2"),
@@ -47,7 +48,8 @@ def _case(conns: int, window: int, goal: Goal, *, quick: bool) -> Case:
         quick=(Pinning.TWO,) if quick else (),
         quantum=conns * window,
         contenders=tuple(_servers(conns, window)),
-        note="Client CPU is the load generator's. When the C line is the generator's own limit, "
+        note="C threads block in a thread for each connection: nearer to C epoll no threads come. "
+        "Client CPU is the load generator's. When the C line is the generator's own limit, "
         "ratios to C flatter everybody else.",
     )
 

@@ -1,6 +1,7 @@
 /* The server that all clients are measured against: one thread, level-triggered epoll, no allocation while it runs.
  *
  *   cserver pkg HEADER           echoes whole packages (HEADER bytes of big-endian length, then the data)
+ *   cserver threads HEADER       the same in a thread for each connection, which blocks
  *   cserver raw                  echoes whatever arrives
  *   cserver source HEADER SIZE   answers an 8-byte count N with N packages of SIZE bytes, as fast as it can
  *   cserver lines SIZE           answers an 8-byte count N with N lines of SIZE bytes, the newline included
@@ -10,14 +11,17 @@
 #include "wire.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 
 enum { COUNT_SIZE = 8, EVENTS = 256, FIRST_BUFFER = 64 * 1024 };
 
 enum mode { PKG, RAW, SOURCE, SINK };
+enum { THREAD_STACK = 64 * 1024 };
 
 static enum mode mode;
+static int threaded;
 static int header = 2;
 static char *block; /* whole units, sent again and again by the source */
 static size_t block_size, unit_size;
@@ -150,25 +154,52 @@ static int on_sink(struct conn *c) {
     return 1;
 }
 
-static void accept_all(int listener) {
+static struct conn *accept_one(int listener, int flags) {
+    int fd = accept4(listener, NULL, NULL, flags | SOCK_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    set_nodelay(fd);
+    struct conn *c = allocate(sizeof *c);
+    c->fd = fd;
+    c->room = FIRST_BUFFER;
+    c->buffer = allocate(c->room);
+    return c;
+}
+
+static void *echo_until_end(void *conn) {
+    while (on_echo(conn))
+        ;
+    drop(conn);
+    return NULL;
+}
+
+/* A thread for each connection; the main one waits for the end of stdin. */
+static void *accept_for_ever(void *listener) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, THREAD_STACK);
     for (;;) {
-        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0)
-            return;
-        set_nodelay(fd);
-        struct conn *c = allocate(sizeof *c);
-        c->fd = fd;
-        c->room = FIRST_BUFFER;
-        c->buffer = allocate(c->room);
+        pthread_t thread;
+        struct conn *c = accept_one(*(int *)listener, 0);
+        if (c && pthread_create(&thread, &attributes, echo_until_end, c) != 0)
+            die("pthread_create");
+    }
+}
+
+static void accept_all(int listener) {
+    struct conn *c;
+    while ((c = accept_one(listener, SOCK_NONBLOCK))) {
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
-        if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0)
+        if (epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event) < 0)
             die("epoll_ctl");
     }
 }
 
 static void prepare(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "";
-    if (strcmp(name, "pkg") == 0 && argc == 3) {
+    threaded = strcmp(name, "threads") == 0;
+    if ((threaded || strcmp(name, "pkg") == 0) && argc == 3) {
         mode = PKG;
         header = atoi(argv[2]);
         return;
@@ -183,7 +214,7 @@ static void prepare(int argc, char **argv) {
     }
     int packages = strcmp(name, "source") == 0 && argc == 4;
     if (!packages && !(strcmp(name, "lines") == 0 && argc == 3)) {
-        fprintf(stderr, "usage: cserver pkg HEADER | raw | source HEADER SIZE | lines SIZE | sink\n");
+        fprintf(stderr, "usage: cserver pkg HEADER | threads HEADER | raw | source HEADER SIZE | lines SIZE | sink\n");
         exit(2);
     }
     mode = SOURCE;
@@ -205,7 +236,7 @@ static void prepare(int argc, char **argv) {
 static int listen_anywhere(void) {
     struct sockaddr_in address = loopback(0);
     socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | (threaded ? 0 : SOCK_NONBLOCK) | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, 4096) < 0 ||
         getsockname(fd, (struct sockaddr *)&address, &size) < 0)
         die("listen");
@@ -221,8 +252,17 @@ int main(int argc, char **argv) {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
 
-    epoll = epoll_create1(EPOLL_CLOEXEC);
     int listener = listen_anywhere();
+    if (threaded) {
+        pthread_t acceptor;
+        if (pthread_create(&acceptor, NULL, accept_for_ever, &listener) != 0)
+            die("pthread_create");
+        while (getchar() != EOF)
+            ;
+        return 0;
+    }
+
+    epoll = epoll_create1(EPOLL_CLOEXEC);
     static struct conn listening, control;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &listening};
     epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
