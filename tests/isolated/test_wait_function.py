@@ -72,7 +72,8 @@ def every_wait() -> None:
     waits: list[tuple[int, int, float | None]] = []
 
     def wait(fd: int, events: int, timeout: float | None) -> None:
-        waits.append((fd, events, timeout))
+        if threading.current_thread() is threading.main_thread():  # the pool's reaper has its own times
+            waits.append((fd, events, timeout))
         poll = select.poll()
         poll.register(fd, events)
         poll.poll(None if timeout is None else timeout * 1000)
