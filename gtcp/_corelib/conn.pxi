@@ -173,10 +173,10 @@ cdef class BaseConn:
         return 0
 
     cdef int _stop_gathering(self, bint discard) except -1:
-        """What waits leaves if it can leave at once; closing does not wait."""
+        """What waits leaves if it can leave at once; closing does not wait. What a parent gathered it sends itself."""
         cdef Stream stream = self.stream
         stream.gathering = 0
-        if not discard and not stream.closed and not stream.users:
+        if not discard and not stream.closed and not stream.users and stream.generation == posix.generation:
             self._flush_now()
         stream.gathered.release()
         return 0

@@ -260,7 +260,8 @@ cdef class Stream(Sender):
             if self.ending is not None:
                 self.ending.set()
             if reset:
-                posix.set_abort(self.fd)
+                if self.generation == posix.generation:     # else the parent's end would be a reset, too
+                    posix.set_abort(self.fd)
             elif self.tls is not None:
                 self.farewell(patience if self.users == 1 else 0)
         finally:

@@ -75,23 +75,34 @@ def test_E19_a_child_leaves_the_connections_of_a_pool_to_its_parent(ending: str)
     child.run(pool_with_idle_and_leased, ending)
 
 
-def connection(ending: str) -> None:
-    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+def connection(kind: str, ending: str) -> None:
+    with socket_pair() as (ours, theirs):
+        conn = (
+            gtcp.Pool("127.0.0.1:1", dial=lambda *_: ours).acquire() if kind == "lease" else gtcp.Conn.from_socket(ours)
+        )
 
         def in_the_child() -> None:
-            if ending == "close":
-                conn.close()
+            match ending:
+                case "close":
+                    conn.close()
+                case "abort":
+                    conn.abort()
 
-        join(fork(in_the_child))
-        conn.send(b"ping")
-        assert theirs.recv(4) == b"ping"
+        with conn.gathered():
+            conn.send(b"pi")
+            join(fork(in_the_child))
+            conn.send(b"ng")
+        assert theirs.recv(16) == b"ping"
         theirs.sendall(b"pong")
         assert conn.recv(4, timeout=LONG) == b"pong"
+        conn._discard()
+        assert theirs.recv(1) == b""  # no reset
 
 
-@pytest.mark.parametrize("ending", ["exit", "close"])
-def test_E19_a_child_leaves_a_connection_to_its_parent(ending: str) -> None:
-    child.run(connection, ending)
+@pytest.mark.parametrize("kind", ["conn", "lease"])
+@pytest.mark.parametrize("ending", ["exit", "close", "abort"])
+def test_E19_a_child_leaves_a_connection_to_its_parent(kind: str, ending: str) -> None:
+    child.run(connection, kind, ending)
 
 
 def server(ending: str) -> None:
