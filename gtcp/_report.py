@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
 
 from gtcp._conn import Handle
 from gtcp._errors import EOF, ClosedError
@@ -14,6 +15,8 @@ from gtcp._stats import ServerStats, Tally
 ConnT = TypeVar("ConnT", bound=Handle)
 
 logger = logging.getLogger("gtcp")
+
+_Group: Any = getattr(builtins, "BaseExceptionGroup", ())  # from Python 3.11 on
 
 
 class Report(Generic[ConnT]):
@@ -43,10 +46,10 @@ class Report(Generic[ConnT]):
 
     def judge(self, conn: ConnT, error: BaseException, *, ending: bool) -> BaseException | None:
         """What the exception that left a handler means; a failure is logged. None for a normal end."""
-        if isinstance(error, EOF) and not error.partial and error.expected is None:
-            return None
-        if isinstance(error, ClosedError) and (ending or conn._reason is not None):
-            return error
+        cut = ending or conn._reason is not None
+        if all(_is_clean(leaf) or (cut and isinstance(leaf, ClosedError)) for leaf in _leaves(error)):
+            first = next(_leaves(error))
+            return None if _is_clean(first) else first
         if isinstance(error, EOF):
             logger.error("the peer of %r closed in the middle", conn, exc_info=error)
         else:
@@ -83,6 +86,20 @@ class Report(Generic[ConnT]):
             timeouts={name: tally[name] for name in TIMEOUTS},
             cut=tally["cut"],
         )
+
+
+def _is_clean(error: BaseException) -> bool:
+    """The peer has closed between two units."""
+    return isinstance(error, EOF) and not error.partial and error.expected is None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions of a group, as a TaskGroup raises it; of anything else itself."""
+    if isinstance(error, _Group):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
 
 
 def _call(name: str, function: Callable[..., object], *arguments: object) -> None:

@@ -58,7 +58,7 @@ class Server(Listening[Handler]):
     ) -> None:
         limits = Limits(max_connections, handshake_timeout, first_byte_timeout, idle_timeout, send_timeout, backlog)
         super().__init__(address, handler, tls, limits, sock, reuse_port)
-        if any(map(inspect.iscoroutinefunction, (on_connect, on_close, on_error))):
+        if any(map(_is_async, (on_connect, on_close, on_error))):
             raise TypeError("on_connect, on_close and on_error must be plain functions: nobody would await them")
         self._report = Report(on_connect, on_close, on_error)
         self.name = name
@@ -121,16 +121,16 @@ class Server(Listening[Handler]):
         _names.unregister(self)
 
     async def close(self) -> None:
-        """Stops listening, cancels the handlers and waits for their ends, which close their connections. Idempotent.
+        """Stops listening, cancels the handlers, closes their connections and waits for their ends. Idempotent.
 
-        A handler that calls it goes on.
+        A handler that calls it goes on; so does one that has not ended a second after it was cancelled.
         """
         await self._stop(Service.close)
 
     async def shutdown(self, timeout: float | None = None) -> int:
         """Stops listening, closes connections whose handlers wait for a client's next words, lets the others finish.
 
-        After `timeout` seconds (None: as long as it takes) the rest is cancelled; answers how many those were.
+        After `timeout` seconds (None: as long as it takes) the rest ends as by `close()`; answers how many those were.
         """
         deadline = _core.to_deadline(timeout)
         return await self._stop(lambda service: service.shutdown(deadline)) or 0
@@ -168,6 +168,11 @@ class Server(Listening[Handler]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _is_async(hook: object) -> bool:
+    """Calling it answers a coroutine."""
+    return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__)
 
 
 # -- servers by name

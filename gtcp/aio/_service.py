@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gtcp import _core
+from gtcp._dial import is_over
 from gtcp._errors import Error
 from gtcp._listen import Listening
 from gtcp._listener import Listener
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Conn], Awaitable[object]]
 
+# How long the end waits for handlers that have been cancelled.
+_FAREWELL = 1.0
+
 
 class Service(Serving[Conn]):
     """The connections of a running server, in the loop that runs it."""
@@ -31,13 +35,13 @@ class Service(Serving[Conn]):
     def __init__(self, settings: Listening[Handler], listener: Listener, report: Report[Conn]) -> None:
         super().__init__(settings._limits, listener, report, Conn)
         self._settings = settings
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Conn] = {}
         # Handlers that wait in `close` or `shutdown`, so nobody waits for them.
         self._spared: set[asyncio.Task[object]] = set()
-        # Who waits for the end of the other handlers looks again.
-        self._news = asyncio.Event()
         self.closed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        # Who waits for the end of the other handlers looks again.
+        self._news = self._loop.create_future()
         self.acceptor = Acceptor(listener, self, self._lost)
         self._closing: asyncio.Task[None] | None = None
 
@@ -53,7 +57,7 @@ class Service(Serving[Conn]):
     # -- the end
 
     async def close(self) -> None:
-        """Cancels the handlers and waits for their ends; not for the caller's."""
+        """Cancels the handlers, closes their connections and waits a moment for their ends; not for the caller's."""
         self.check_loop()
         self._stop_accepting()
         if self._loop.is_closed():
@@ -61,9 +65,12 @@ class Service(Serving[Conn]):
             return
         try:
             with self._sparing():
-                for task in self._tasks - self._spared:
+                others = {task: conn for task, conn in self._tasks.items() if task not in self._spared}
+                for task in others:
                     task.cancel()
-                await self._ends(None)
+                # After their first step: it ends those that swallow the cancellation, as `wait_for` can before 3.12.
+                self._loop.call_soon(_cut, list(others.values()))
+                await self._ends(_core.to_deadline(_FAREWELL))
         finally:
             self.closed.set()
 
@@ -104,7 +111,7 @@ class Service(Serving[Conn]):
             yield
             return
         self._spared.add(task)
-        self._news.set()
+        self._tell()
         try:
             yield
         finally:
@@ -116,10 +123,15 @@ class Service(Serving[Conn]):
 
     async def _ends(self, deadline: float | None) -> None:
         """Waits until the other handlers have ended, or for the deadline."""
-        while self._busy() and (deadline is None or _core.remaining(deadline)):
-            self._news.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), _core.remaining(deadline))
+        while self._busy() and not is_over(deadline):
+            if self._news.done():
+                self._news = self._loop.create_future()
+            await asyncio.wait([self._news], timeout=_core.remaining(deadline))
+
+    def _tell(self) -> None:
+        """Fewer handlers are waited for."""
+        if not self._news.done():
+            self._news.set_result(None)
 
     # -- connections
 
@@ -129,8 +141,8 @@ class Service(Serving[Conn]):
         if conn is None:
             return
         task = self._loop.create_task(self._attend(conn))
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._note_end, conn))
+        self._tasks[task] = conn
+        task.add_done_callback(self._note_end)
 
     async def _attend(self, conn: Conn) -> None:
         """The task of a connection."""
@@ -173,7 +185,10 @@ class Service(Serving[Conn]):
         handler = self._settings._handler
         assert handler is not None
         self._connections[conn] = time.monotonic()
-        await handler(conn)
+        answer = handler(conn)
+        if not inspect.isawaitable(answer):
+            raise TypeError(f"the handler must answer an awaitable, as `async def` does, not {type(answer).__name__}")
+        await answer
 
     def _end(self, conn: Conn, error: BaseException | None) -> None:
         conn.close()  # type: ignore[unused-coroutine]  # which is done at once
@@ -181,9 +196,16 @@ class Service(Serving[Conn]):
         self._connections.pop(conn, None)
         self.acceptor.made_room()
 
-    def _note_end(self, conn: Conn, task: asyncio.Task[None]) -> None:
+    def _note_end(self, task: asyncio.Task[None]) -> None:
         """The task of a connection has ended."""
-        self._tasks.discard(task)
+        conn = self._tasks.pop(task)
         if conn in self._connections:  # cancelled before it began
             self._end(conn, asyncio.CancelledError())
-        self._news.set()
+        self._tell()
+        if self.ending and not self._busy():  # the one who began the end may have been cancelled
+            self.closed.set()
+
+
+def _cut(conns: list[Conn]) -> None:
+    for conn in conns:
+        conn._cut("the server was closed")

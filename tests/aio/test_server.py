@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -538,3 +539,142 @@ def test_F9_a_client_that_never_reads_holds_its_handler_up_and_nobody_else(run: 
                 await until(lambda: not server.connections)
 
     run(main())
+
+
+@pytest.mark.parametrize("end", ["close", "shutdown"])
+def test_F11_a_handler_that_swallows_its_cancellation_does_not_hold_up_the_end(run: Run, end: str) -> None:
+    """As `asyncio.wait_for` does before Python 3.12 with one that comes together with a package."""
+
+    async def main() -> None:
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            while True:
+                try:
+                    await conn.recv_pkg()
+                except asyncio.CancelledError:
+                    heard.set()
+
+        heard = asyncio.Event()
+        told: list[BaseException | None] = []
+        server = gtcp.aio.Server(HERE, handler, on_close=lambda conn, error: told.append(error))
+        running = await begun(server.run())
+        async with gtcp.aio.connect(str(server.get_listened_address())) as conn:
+            await conn.send(b"\0")  # half a unit: it is at work
+            await until(lambda: any(each.buffered for each in server.connections))
+            with quick():
+                await (server.close() if end == "close" else server.shutdown(0))
+                await running
+            assert heard.is_set()
+            assert [type(error) for error in told] == [gtcp.ClosedError]
+            with pytest.raises(gtcp.EOF):
+                await conn.recv(1, timeout=LONG)
+
+    run(main())
+
+
+def test_F11_a_handler_that_is_slow_to_end_holds_up_the_end_for_a_second(run: Run) -> None:
+    async def main() -> None:
+        done = asyncio.Event()
+
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            try:
+                await forever(conn)
+            finally:
+                await done.wait()
+
+        server = gtcp.aio.Server(HERE, handler)
+        running = await begun(server.run())
+        async with gtcp.aio.connect(str(server.get_listened_address())) as conn:
+            await until(lambda: server.connections)
+            with takes(1.0):
+                assert await server.shutdown(0) == 1
+            await running
+            with pytest.raises(gtcp.EOF):
+                await conn.recv(1, timeout=LONG)
+        done.set()
+        await until(lambda: not server.connections)
+
+    run(main())
+
+
+def test_F11_a_cancelled_handler_may_say_goodbye(run: Run) -> None:
+    async def main() -> None:
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            try:
+                await conn.recv_pkg()
+            finally:
+                await conn.send_pkg(b"bye")
+
+        server = gtcp.aio.Server(HERE, handler)
+        await server.start()
+        async with gtcp.aio.connect(str(server.get_listened_address())) as conn:
+            await until(lambda: server.connections and server.connections[0]._activity()[0])
+            await server.close()
+            assert await conn.recv_pkg(timeout=LONG) == b"bye"
+
+    run(main())
+
+
+def test_F11_run_ends_with_the_last_handler_when_the_shutdown_was_cancelled(run: Run) -> None:
+    async def main() -> None:
+        go_on = asyncio.Event()
+
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            await go_on.wait()
+
+        server = gtcp.aio.Server(HERE, handler)
+        running = await begun(server.serve_forever())
+        async with gtcp.aio.connect(str(server.get_listened_address())):
+            await until(lambda: server.connections)
+            stopping = await begun(server.shutdown())
+            stopping.cancel()
+            await asyncio.wait([stopping])
+            assert stopping.cancelled()
+            assert not running.done()
+            go_on.set()
+            await asyncio.wait_for(running, LONG)
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="there are no groups of exceptions")
+def test_F5_F7_the_end_of_a_connection_in_a_task_group_is_no_failure(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async def answer(conn: gtcp.aio.Conn) -> None:
+            while True:
+                await conn.send_pkg(await conn.recv_pkg())
+
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            async with asyncio.TaskGroup() as outer:
+                outer.create_task(forever(conn))
+                async with asyncio.TaskGroup() as inner:
+                    inner.create_task(answer(conn))
+
+        async with gtcp.aio.Server(HERE, handler) as server:
+            address = str(server.get_listened_address())
+            assert await gtcp.aio.send_recv_pkg(address, b"x") == b"x"
+            await handlers_have_ended(server)
+            async with gtcp.aio.connect(address) as conn:
+                assert await conn.send_recv_pkg(b"x") == b"x"
+                assert await server.shutdown(LONG) == 0
+            assert server.stats().failed == 0
+
+    run(main())
+    assert [record for record in caplog.records if record.name == "gtcp"] == []
+
+
+def test_F5_a_plain_function_is_no_handler(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    def handler(conn: gtcp.aio.Conn) -> None:
+        pass
+
+    async def main() -> None:
+        server = gtcp.aio.Server(HERE, handler)  # type: ignore[arg-type]
+        async with server, gtcp.aio.connect(str(server.get_listened_address())) as conn:
+            with pytest.raises(gtcp.EOF):
+                await conn.recv(1, timeout=LONG)
+
+    run(main())
+    (record,) = [record for record in caplog.records if record.name == "gtcp"]
+    assert record.exc_info is not None
+    assert "the handler must answer an awaitable, as `async def` does, not NoneType" in str(record.exc_info[1])

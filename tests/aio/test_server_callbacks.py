@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import functools
 import socket
 from typing import Any
 
@@ -149,7 +150,12 @@ def test_callbacks_are_plain_functions(name: str) -> None:
     async def hook(*arguments: object) -> None:
         pass
 
-    with pytest.raises(TypeError, match="plain functions"):
-        gtcp.aio.Server(HERE, **{name: hook})  # type: ignore[arg-type]
+    class Hook:
+        async def __call__(self, *arguments: object) -> None:
+            pass
+
+    for each in (hook, functools.partial(hook, 1), Hook()):
+        with pytest.raises(TypeError, match="plain functions"):
+            gtcp.aio.Server(HERE, **{name: each})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=f"{name} must be a function, not int"):
         gtcp.aio.Server(HERE, **{name: 1})  # type: ignore[arg-type]
