@@ -29,6 +29,7 @@ cdef class Fiber(Runnable):
     cdef Signal done
     cdef object result
     cdef object error
+    cdef int64_t naps               # how often it has slept
     cdef bint heeded                # somebody was told the error, or nobody needs to be
 
     def __cinit__(self):
@@ -211,6 +212,7 @@ cdef class Hub(Scheduler):
             for runnable in list(self.alive):
                 self.throw_in(runnable, greenlet_exit()())
             self.run_ready()
+        self.carriers.clear()
         return 0
 
     cdef int turn(self) except -1:
@@ -320,12 +322,17 @@ cdef class Hub(Scheduler):
 
     cdef int sleep(self, Fiber fiber, int64_t deadline) except -1:
         """Lets others run until somebody wakes the greenlet (1) or the deadline passes (0)."""
+        cdef int64_t naps
         if fiber is not self.current or fiber is None:
             raise RuntimeError("only a greenlet of this hub can wait here")
         if fiber.thrown is None:
             if deadline <= posix.now():
                 return 0
+            naps = fiber.naps
             self.let_leave()
+            if fiber.naps != naps:
+                return 1                # it has slept in there: whoever woke it then may have meant this sleep
+            fiber.naps += 1
             self.timers.set(fiber, deadline)
             fiber.woken = fiber.ready       # woken since it last slept: whatever it was is looked at first
             fiber.asleep = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import select
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ import gtcp
 from gtcp import _core
 from support.calls import Call
 from support.collector import at_collection
+from support.peers import frame
 from support.timing import LONG, eventually
 
 
@@ -268,3 +270,21 @@ def test_a_second_hub_that_comes_to_watch_while_the_first_begins_to(number: int)
         assert far.recv(len(data), timeout=LONG) == data
         senders[0].result()
     assert watches() <= before
+
+
+def test_what_carried_connections_without_a_stack_is_gone_with_the_run() -> None:
+    hub = _core.Hub()
+    ended: list[object] = []
+    here, there = socket.socketpair()
+
+    def main() -> None:
+        _core.PkgHandler(bytes.upper, None).serve(conn, ended.append)
+        there.sendall(frame(b"x"))
+        while not select.select([there], [], [], 0)[0]:
+            gtcp.sleep(0.001)
+
+    with gtcp.Conn.from_socket(here) as conn, there:
+        hub.run(hub.spawn(main))
+        assert [type(error) for error in ended] == [greenlet.GreenletExit]
+        kept = [thing for held in gc.get_referents(hub) if isinstance(held, list) for thing in held]
+        assert not [thing for thing in kept if isinstance(thing, _core.Fiber)]

@@ -13,9 +13,16 @@ import pytest
 import gtcp
 from gtcp import _core
 from support.calls import Call
+from support.peers import frame, read
 from support.timing import LONG, eventually
+from support.tls import Authority, Ends
 
 Wait = Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
 
 
 @contextmanager
@@ -134,6 +141,39 @@ def test_what_the_kernel_has_no_room_for_leaves_while_the_greenlet_waits_elsewhe
         done.set()
         assert client.recv(4, timeout=LONG) == b"last"
         running.result()
+
+
+def test_a_receive_that_begins_while_another_thread_has_the_tls_of_what_was_gathered(authority: Authority) -> None:
+    """What comes for the receive meanwhile wakes it from another sleep than its own."""
+    release = threading.Event()
+    taken = threading.Event()
+
+    def hold(_: object) -> None:
+        taken.set()
+        assert release.wait(LONG)
+
+    def receive(secret: gtcp.Conn, conn: gtcp.Conn) -> bytes:
+        secret.send(b"gathered")
+        return conn.recv_pkg()
+
+    def main() -> None:
+        here, there = socket.socketpair()
+        with Ends(authority) as ends, gtcp.Conn.from_socket(here) as conn, there:
+            secret, far = ends.connect()
+            secret._gather_sends()
+            holding = Call(secret._ask_tls, hold)
+            assert taken.wait(LONG)
+            receiving = gtcp.spawn(receive, secret, conn)
+            gtcp.sleep(0)
+            there.sendall(frame(b"here"))
+            gtcp.sleep(0.001)
+            gtcp.sleep(0.001)
+            release.set()
+            assert receiving.get(LONG) == b"here"
+            holding.result()
+            assert read(far, 8) == b"gathered"
+
+    gtcp.run(main)
 
 
 def test_an_error_is_raised_by_the_next_call_and_not_by_the_wait() -> None:
