@@ -178,7 +178,8 @@ cdef class BaseConn:
         stream.gathering = 0
         if not discard and not stream.closed and not stream.users and stream.generation == posix.generation:
             self._flush_now()
-        stream.gathered.release()
+        if not stream.sending.owner:
+            stream.gathered.release()   # else it is being sent from, and goes with the descriptor
         return 0
 
     cdef int _flush_now(self) except -1:

@@ -294,6 +294,8 @@ cdef class Stream(Sender):
 
     cdef void release(self) noexcept:
         self.parser.buf.release()
+        if self.gathered is not None:
+            self.gathered.release()
         if self.tls is not None:
             self.tls.relax()
         Socket.release(self)
