@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, NoReturn, TypedDict, TypeVar, final, ove
 
 from typing_extensions import Buffer, Self, TypeVarTuple, Unpack, disjoint_base
 
+from gtcp._errors import EOF
 from gtcp._options import PkgOption, Retry
 
 _T_co = TypeVar("_T_co", covariant=True)
@@ -232,8 +233,15 @@ class BaseConn:
     def _reason(self) -> str | None:
         """Why a server cut it."""
 
+    @property
+    def _detached(self) -> bool:
+        """The descriptor was given away."""
+
+    def _has_raised(self, error: EOF) -> bool:
+        """Whether the EOF is this connection's, and not of another one that its handler uses."""
+
     def _activity(self) -> tuple[int, int, int]:
-        """What it waits for (POLLIN, POLLOUT or 0), how many units it has received, how many sends have ended."""
+        """What it waits for (POLLIN, POLLOUT, both or 0), how many units it has received, how many sends have ended."""
 
     def _leak(self) -> None:
         """Ends a lease that nobody holds any more."""

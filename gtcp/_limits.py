@@ -82,9 +82,9 @@ class Patience:
         """Why a connection has to go that has been in this state for so many seconds."""
         waits_for, received, _ = activity
         limits = self._limits
-        if waits_for == _core.POLLOUT:
-            return "send_timeout" if is_over(limits.send_timeout, unchanged) else None
-        if waits_for != _core.POLLIN:
+        if waits_for & _core.POLLOUT and is_over(limits.send_timeout, unchanged):
+            return "send_timeout"
+        if not waits_for & _core.POLLIN:
             return None
         if received == 0 and is_over(limits.first_byte_timeout, age):
             return "first_byte_timeout"

@@ -170,16 +170,24 @@ class Service(Serving[Conn]):
     def _handled(self, conn: Conn, error: BaseException | None) -> None:
         """The handler has ended, by what it raised or with None."""
         try:
-            if error is None and self._gather and not conn.closed:
-                conn.flush()
-        except BaseException as raised:  # noqa: BLE001
-            error = raised
-        try:
             if error is not None:
                 error = self._judge(conn, error)
+            if error is None or isinstance(error, Exception):
+                failure = self._flush(conn)
+                if error is None and failure is not None:
+                    error = self._judge(conn, failure)
         finally:
             self._end(conn, error)
             _serving.set(None)
+
+    def _flush(self, conn: Conn) -> BaseException | None:
+        """Lets the replies leave that the handler gave; answers what went wrong."""
+        try:
+            if self._gather and not conn.closed:
+                conn.flush()
+        except BaseException as error:  # noqa: BLE001
+            return error
+        return None
 
     def _judge(self, conn: Conn, error: BaseException) -> BaseException | None:
         """What the exception that left a handler means. None for a normal end."""

@@ -26,6 +26,7 @@ cdef class BaseConn:
     cdef bint parting               # the hook for the end of the lease is at work
     cdef int64_t lent_at
     cdef public object _dialled     # the host that was asked for, which a later TLS certificate has to name
+    cdef readonly bint _detached    # the descriptor was given away
 
     cdef object __weakref__
 
@@ -218,12 +219,20 @@ cdef class BaseConn:
         return None if self.stream is None else self.stream.reason
 
     def _activity(self):
-        """What it waits for (POLLIN, POLLOUT or 0), how many units it has received, how many sends have ended."""
+        """What it waits for (POLLIN, POLLOUT, both or 0), how many units it has received, how many sends have ended."""
         cdef Stream stream = self.stream
+        cdef int events = 0
         if stream is None:
             return 0, 0, 0
-        return (posix.POLLOUT if stream.sending.owner else posix.POLLIN if stream.receiver else 0,
-                stream.parser.units, stream.sending.rounds)
+        if stream.receiver and not stream.sending.owner:
+            events = posix.POLLIN
+        if stream.sending.owner or (stream.receiver and stream.has_gathered()):
+            events |= posix.POLLOUT
+        return events, stream.parser.units, stream.sending.rounds
+
+    def _has_raised(self, error):
+        """Whether the EOF is this connection's, and not of another one that its handler uses."""
+        return self.stream is not None and error._stream == self.stream.number
 
     # -- for the layer above
 
@@ -283,7 +292,7 @@ cdef class BaseConn:
         if stream.receive_timeout:
             posix.set_timeout(fd, posix.SO_RCVTIMEO, 0)
         stream.fd = -1
-        stream.closed = True
+        stream.closed = self._detached = True
         self._end(True)
         return fd
 

@@ -109,13 +109,20 @@ cdef class Sender(Transport):
         return self.gathered is not None and (
             self.gathered.unread() > 0 or self.tls is not None and self.tls.leaving is not None)
 
+    cdef int enter_to_flush(self) except -1:
+        """`enter`, also when the connection has broken since: what was given before may leave."""
+        if self.closed:
+            self.raise_closed()
+        self.users += 1
+        return 0
+
     cdef int let_leave(self) except -1:
         cdef Wait wait
         if self.closed or not self.has_gathered():
             return 0
         start_wait(&wait, NEVER)
         try:
-            self.enter()
+            self.enter_to_flush()
             try:
                 if not self.flush_step(&wait):
                     (<Hub>current_way()).spawn(self.leave_when_there_is_room)
@@ -164,10 +171,13 @@ cdef class Sender(Transport):
         """Sends what waits."""
         if not self.has_gathered():
             return 0
-        self.enter()
+        self.enter_to_flush()
         try:
-            self.claim_turn(self.sending, deadline)
+            if not self.sending.take(deadline):
+                raise Timeout("timed out waiting for another call on this connection")
             try:
+                if self.closed:         # since the wait began
+                    self.raise_closed()
                 self._flush(deadline)
             finally:
                 self.sending.give()

@@ -21,6 +21,8 @@ cdef class Socket(Gatherer):
     cdef unsigned long used_in
     # This side has shut the direction in which bytes come.
     cdef bint shut
+    # A server ends: whoever would wait for the peer's next unit finds the connection closed.
+    cdef bint draining
     # The process that opened it, as a count of forks: another one never shuts it down.
     cdef unsigned long generation
     # Why the stream lost step, and why a server closed it, or None.
@@ -113,8 +115,8 @@ cdef class Socket(Gatherer):
         cdef Py_ssize_t* just_read = &self.just_read
         cdef Py_ssize_t n
         self.just_read = 0
-        if self.watch is not None and self.watch.drained and wait.way == <PyObject*>self.watcher:
-            return -posix.EAGAIN        # nothing has come since: no need to ask
+        if self.watch is not None and self.watch.drained and wait.way == <PyObject*>self.watcher and not self.draining:
+            return -posix.EAGAIN        # nothing has come that it was told of: no need to ask
         while True:
             if wait.sleep and self._arm(wait.deadline):
                 with nogil:

@@ -8,14 +8,14 @@ from _socket import socket as raw_socket
 cimport gtcp._corelib.posix as posix
 
 cdef object detach_socket = raw_socket.detach
+cdef int64_t streams = 0            # made so far
 
 
 @cython.final
 cdef class Stream(Sender):
     cdef Framing parser
     cdef Turn exchanging
-    # A server ends: whoever would wait for the peer's next unit finds the connection closed.
-    cdef bint draining
+    cdef int64_t number             # that no other stream has
     # Bytes that a receive into the caller's memory has put there.
     cdef Py_ssize_t in_target
 
@@ -33,6 +33,9 @@ cdef class Stream(Sender):
     cdef object remote
 
     def __cinit__(self):
+        global streams
+        streams += 1
+        self.number = streams
         self.expires_at = NEVER
         self.parser = Framing()
         self.exchanging = Turn()
@@ -77,13 +80,17 @@ cdef class Stream(Sender):
         n = self.recv_some(&room, wait)
         if n > 0:
             parser.fill(unit, n, &room)
-        elif self.closed or (self.draining and (n == 0 or n == -posix.EAGAIN) and self.rests()):
+        elif self.closed or (self.draining and (n == 0 or n == -posix.EAGAIN) and flushed and self.rests()):
             self.raise_closed()
         elif n == -posix.EAGAIN:
             wait.events = posix.POLLIN if flushed else posix.POLLIN | posix.POLLOUT
             wait.until = min(wait.deadline, posix.now() + unit.gap) if bursting else wait.deadline
             parser.relax()
+            if self.draining:
+                self.drain()            # what keeps it from its end now may be over before something comes
             return False
+        elif n == 0 and self.shut and not flushed:
+            return False                # replies leave first: `flush_step` has said what they wait for
         elif passes(n):
             raise socket_error(n)
         else:
@@ -95,13 +102,18 @@ cdef class Stream(Sender):
         """Nothing is under way: no unit has begun to arrive, and no exchange waits for its reply."""
         return self.parser.pending() == 0 and not self.in_target and self.just_read <= 0 \
             and (self.tls is None or not self.tls.inside_record()) \
-            and not self.exchanging.owner and not self.sending.owner
+            and (self.shut or not self.exchanging.owner and not self.sending.owner)     # it did when it was shut
 
     cdef int drain(self) except -1:
         """Ends the receive that waits for the peer's next unit, and later ones; what has arrived is delivered."""
+        cdef AfterSend again
         self.draining = True
         if self.closed or self.fd < 0 or self.generation != posix.generation:
             return 0
+        if self.sending.owner:
+            again = AfterSend()
+            again.stream = self
+            self.sending.after = again
         if self.receiver and self.rests() and posix.look(self.fd) == -posix.EAGAIN:
             self.shut = True
             posix.shutdown(self.fd, posix.SHUT_RD)      # which, unlike closing, loses nothing that came
@@ -112,8 +124,11 @@ cdef class Stream(Sender):
             raise socket_error(self.end)
         partial, expected = self.parser.cut_off(unit)
         if not partial and expected is None:
-            raise EOF()
-        raise EOF(f"EOF after {len(partial)} of {'?' if expected is None else expected} bytes", partial, expected)
+            end = EOF()
+        else:
+            end = EOF(f"EOF after {len(partial)} of {'?' if expected is None else expected} bytes", partial, expected)
+        end._stream = self.number
+        raise end
 
     # -- who may do what
 
@@ -312,6 +327,15 @@ cdef class Stream(Sender):
         """Bytes that have been received and not been taken."""
         cdef Py_ssize_t n = self.parser.pending()
         return n if self.tls is None or self.generation != posix.generation else n + self.tls.unread()
+
+
+@cython.final
+cdef class AfterSend(Parker):
+    """Has a connection drained that a send was under way on."""
+    cdef Stream stream
+
+    cdef int unpark(self) except -1:
+        return self.stream.drain()
 
 
 cdef Stream adopt(object sock, object local, object remote):

@@ -262,6 +262,7 @@ cdef class Turn:
     cdef size_t owner               # who() has it, 0 for nobody
     cdef int64_t rounds             # how many have had it
     cdef ParkerQueue queue          # None until somebody had to wait
+    cdef Parker after               # is woken, once, when nobody has it any more; None for nobody
 
     cdef inline bint try_take(self) noexcept:
         cdef size_t me = who()          # first, as it can run others
@@ -312,10 +313,12 @@ cdef class Turn:
         """Hands the role to the next in the queue."""
         cdef Parker parker = self.queue.pop() if self.queue is not None else None
         self.rounds += 1
-        if parker is None:
-            self.owner = 0
-        else:
+        if parker is not None:
             self.owner = parker.ident
+            return parker.unpark()
+        self.owner = 0
+        if self.after is not None:
+            parker, self.after = self.after, None
             parker.unpark()
         return 0
 

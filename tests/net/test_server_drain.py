@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import ctypes
 import fcntl
 import socket
 import ssl
 import sys
 import termios
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -16,8 +18,10 @@ import pytest
 import gtcp
 from net.ends import Serve
 from net.handlers import echo_packages
+from support.aio import begun, far_read, linked
 from support.calls import Call
-from support.loops import LOOPS
+from support.loops import LOOPS, run
+from support.peers import frame
 from support.timing import LONG, eventually
 from support.tls import Authority
 
@@ -80,6 +84,67 @@ def test_bytes_of_a_thread_that_waits_for_the_interpreter(ends: Ends) -> None:
     assert receiving.result() == b"abcde"
     with pytest.raises(gtcp.ClosedError):
         conn.recv_pkg(timeout=LONG)
+
+
+def until_it_has_come(fd: int) -> None:
+    """Keeps the thread and all who share it from everything else."""
+    while in_kernel(fd) == 0:
+        threading.Event().wait(0.001)
+
+
+def test_a_unit_that_came_while_the_greenlet_was_busy(ends: Ends) -> None:
+    pytest.importorskip("greenlet")
+    conn, far = ends
+
+    def main() -> None:
+        far.sendall(frame(b"first"))
+        assert conn.recv_pkg(timeout=LONG) == b"first"
+        with pytest.raises(gtcp.Timeout):
+            conn.recv_pkg(timeout=0.001)
+        far.sendall(frame(b"second"))
+        until_it_has_come(conn.fileno())
+        conn._drain()
+        assert conn.recv_pkg(timeout=LONG) == b"second"
+        with pytest.raises(gtcp.ClosedError):
+            conn.recv_pkg(timeout=LONG)
+
+    gtcp.run(main)
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_a_unit_that_came_while_the_loop_was_busy(kind: str) -> None:
+    async def main() -> None:
+        async with linked() as (conn, far):
+            far.sendall(frame(b"first"))
+            assert await conn.recv_pkg(timeout=LONG) == b"first"
+            with pytest.raises(gtcp.Timeout):
+                await conn.recv_pkg(timeout=0.001)
+            far.sendall(frame(b"second"))
+            until_it_has_come(conn.fileno())
+            conn._drain()
+            assert await conn.recv_pkg(timeout=LONG) == b"second"
+            with pytest.raises(gtcp.ClosedError):
+                await conn.recv_pkg(timeout=LONG)
+
+    run(kind, main())
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_a_task_that_waits_beside_one_that_sends(kind: str) -> None:
+    async def main() -> None:
+        async with linked(receive_buffer=4096) as (conn, far):
+            news = bytes(8 << 20)
+            receiving = await begun(conn.recv_pkg(timeout=LONG))
+            sending = [await begun(conn.send(news)) for _ in range(2)]
+            conn._drain()
+            await far_read(far, len(news))
+            assert not receiving.done()
+            await far_read(far, len(news))
+            await asyncio.gather(*sending)
+            with pytest.raises(gtcp.ClosedError):
+                await receiving
+
+    run(kind, main())
 
 
 @pytest.mark.parametrize("concurrency", ["threads", "greenlets", *LOOPS])
