@@ -70,6 +70,7 @@ class EOF(Error, EOFError, ConnectionError):
         super().__init__(message)
         self.partial = partial
         self.expected = expected
+        self._stream: int | None = None  # whose end it is, when a connection has told it
 
 
 class ClosedError(Error, OSError):

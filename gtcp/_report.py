@@ -47,10 +47,10 @@ class Report(Generic[ConnT]):
     def judge(self, conn: ConnT, error: BaseException, *, ending: bool) -> BaseException | None:
         """What the exception that left a handler means; a failure is logged. None for a normal end."""
         cut = ending or conn._reason is not None
-        if all(_is_clean(leaf) or (cut and isinstance(leaf, ClosedError)) for leaf in _leaves(error)):
+        if all(_is_normal(conn, leaf) or (cut and isinstance(leaf, ClosedError)) for leaf in _leaves(error)):
             first = next(_leaves(error))
-            return None if _is_clean(first) else first
-        if isinstance(error, EOF):
+            return None if _is_normal(conn, first) else first
+        if isinstance(error, EOF) and conn._has_raised(error):
             logger.error("the peer of %r closed in the middle", conn, exc_info=error)
         else:
             logger.error("the handler of %r failed", conn, exc_info=error)
@@ -88,9 +88,11 @@ class Report(Generic[ConnT]):
         )
 
 
-def _is_clean(error: BaseException) -> bool:
-    """The peer has closed between two units."""
-    return isinstance(error, EOF) and not error.partial and error.expected is None
+def _is_normal(conn: Handle, error: BaseException) -> bool:
+    """The peer of this connection, and of no other, has closed between two units; or it was detached."""
+    if isinstance(error, EOF):
+        return conn._has_raised(error) and not error.partial and error.expected is None
+    return isinstance(error, ClosedError) and conn._detached
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

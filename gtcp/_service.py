@@ -134,7 +134,7 @@ class Service(Serving[Conn]):
 
     def _welcomes(self, conn: Conn) -> bool:
         """Whether the connection is wanted, and has agreed on TLS: the acceptor waits for neither."""
-        if self._report.refuses(conn):
+        if self._report.refuses(conn) or conn.closed:
             return False
         context = self._settings._tls
         return context is None or self._agree_on_tls(conn, context)

@@ -163,7 +163,7 @@ class Service(Serving[Conn]):
 
     async def _welcomes(self, conn: Conn) -> bool:
         """Whether the connection is wanted, and has agreed on TLS."""
-        if self._report.refuses(conn):
+        if self._report.refuses(conn) or conn.closed:
             return False
         context = self._settings._tls
         return context is None or await self._agree_on_tls(conn, context)

@@ -139,6 +139,78 @@ def test_F5_what_ends_a_connection_reaches_on_close_and_the_log(
         assert client.send_recv_pkg(b"2", timeout=LONG) == b"2"
 
 
+class Stop(BaseException):
+    """What no handler of ordinary errors catches."""
+
+
+@pytest.mark.parametrize("error", [SystemExit("mine"), KeyboardInterrupt("mine"), Stop("mine")], ids=repr)
+def test_F6_what_the_function_raises_ends_its_connection_only(
+    answering: Answering, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    def answer(package: bytes) -> bytes:
+        if package == b"fail":
+            raise error
+        return package
+
+    ends: list[BaseException | None] = []
+    server = answering(answer, on_close=lambda _, error: ends.append(error))
+    with client_of(server) as other, client_of(server) as client:
+        assert other.send_recv_pkg(b"1", timeout=LONG) == b"1"
+        client.send_pkgs([b"before", b"fail", b"behind"])
+        assert client.recv_pkg(timeout=LONG) == b"before"
+        with pytest.raises((gtcp.EOF, gtcp.ResetError)):
+            client.recv_pkg(timeout=LONG)
+        eventually(lambda: ends == [error])
+        assert other.send_recv_pkg(b"2", timeout=LONG) == b"2"
+    [record] = caplog.records
+    assert record.exc_info
+    assert record.exc_info[1] is error
+    assert server.stats().failed == 1
+
+
+def test_F5_the_end_of_a_connection_that_the_function_uses_is_a_failure(
+    answering: Answering, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(package: bytes) -> bytes:
+        here, there = socket.socketpair()
+        there.close()
+        with gtcp.Conn.from_socket(here) as backend:
+            return backend.recv_pkg()
+
+    ends: list[BaseException | None] = []
+    server = answering(answer, on_close=lambda _, error: ends.append(error))
+    with client_of(server) as client:
+        client.send_pkg(b"x")
+        with pytest.raises(gtcp.EOF):
+            client.recv_pkg(timeout=LONG)
+    eventually(lambda: ends)
+    assert isinstance(ends[0], gtcp.EOF)
+    assert len(caplog.records) == server.stats().failed == 1
+
+
+@pytest.mark.parametrize("reply", [None, b"nobody hears this"])
+def test_F7_a_function_that_detaches_its_connection(
+    answering: Answering, caplog: pytest.LogCaptureFixture, reply: bytes | None
+) -> None:
+    def answer(_: bytes) -> bytes | None:
+        kept.append(conns[0].detach())
+        return reply
+
+    conns: list[gtcp.Conn] = []
+    kept: list[socket.socket] = []
+    ends: list[BaseException | None] = []
+    server = answering(answer, on_connect=conns.append, on_close=lambda _, error: ends.append(error))
+    with client_of(server) as client:
+        client.send_pkg(b"x")
+        eventually(lambda: ends)
+        with kept[0]:
+            kept[0].sendall(b"still here")
+            assert client.recv(10, timeout=LONG) == b"still here"
+    assert ends == [None]
+    assert server.stats().failed == 0
+    assert caplog.records == []
+
+
 def test_a_deadline_that_on_connect_has_set_holds(answering: Answering) -> None:
     ends: list[BaseException | None] = []
 

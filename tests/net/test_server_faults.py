@@ -89,6 +89,56 @@ def test_F5_the_clean_end_of_a_client_is_no_failure(serve: Serve, caplog: pytest
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("when", ["while the client is there", "after the client"])
+def test_F5_the_end_of_another_connection_is_a_failure(
+    serve: Serve, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    def handle(conn: gtcp.Conn) -> None:
+        request = conn.recv_pkg()
+        if when == "after the client":
+            with pytest.raises(gtcp.EOF):
+                conn.recv_pkg()
+        here, there = socket.socketpair()
+        there.close()
+        with gtcp.Conn.from_socket(here) as backend:
+            conn.send_pkg(backend.send_recv_pkg(request) if request else backend.recv_pkg())
+
+    server = serve(handle)
+    with gtcp.Conn(address_of(server), LONG) as conn:
+        conn.send_pkg(b"")
+        conn.close_write()
+        with pytest.raises(gtcp.EOF):
+            conn.recv_pkg(timeout=LONG)
+    eventually(lambda: not server.connections)
+    [record] = caplog.records
+    assert "the handler of" in record.getMessage()
+    assert record.exc_info
+    assert isinstance(record.exc_info[1], gtcp.EOF)
+    assert server.stats().failed == 1
+
+
+@pytest.mark.parametrize("end", ["detach", "close"])
+def test_F7_a_connection_that_on_connect_keeps_or_ends_has_no_handler(
+    serve: Serve, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    kept: list[Any] = []
+    ends: list[BaseException | None] = []
+    server = serve(
+        lambda conn: 1 // 0,
+        on_connect=lambda conn: kept.append(getattr(conn, end)()),
+        on_close=lambda conn, error: ends.append(error),
+    )
+    with socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG) as sock:
+        eventually(lambda: ends)
+        assert ends == [None]
+        if end == "detach":
+            kept[0].sendall(b"still here")
+            assert sock.recv(10) == b"still here"
+            kept[0].close()
+    assert server.stats().failed == 0
+    assert caplog.records == []
+
+
 def test_F5_an_end_in_the_middle_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     server = serve(lambda conn: conn.recv_pkg())
     with socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG) as sock:
