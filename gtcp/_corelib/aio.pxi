@@ -61,7 +61,7 @@ cdef class Operation(Sleeper):
         """The text of the Timeout."""
         raise NotImplementedError
 
-    cdef Out* outgoing(self) noexcept:
+    cdef Out* outgoing(self) except? NULL:
         """What is sent; NULL where nothing is."""
         return NULL
 

@@ -72,7 +72,7 @@ cdef class Send(Operation):
     cdef str lateness(self):
         return "timed out while sending"
 
-    cdef Out* outgoing(self) noexcept:
+    cdef Out* outgoing(self) except? NULL:
         return &self.out
 
     cdef int after_failure(self, object error) except -1:
@@ -115,7 +115,7 @@ cdef class Exchange(Operation):
     cdef str lateness(self):
         return "timed out while sending" if self.held & SENDING else "timed out while receiving"
 
-    cdef Out* outgoing(self) noexcept:
+    cdef Out* outgoing(self) except? NULL:
         return &self.out
 
     cdef int after_failure(self, object error) except -1:
@@ -149,6 +149,9 @@ cdef class SendBatch(Operation):
 
     cdef str lateness(self):
         return "timed out while sending"
+
+    cdef Out* outgoing(self) except? NULL:
+        return self.outbox.untouched()
 
     cdef int after_failure(self, object error) except -1:
         if self.held & SENDING:
@@ -208,6 +211,9 @@ cdef class ExchangeBatch(Operation):
 
     cdef str lateness(self):
         return f"timed out after {len(self.pipeline.replies)} replies"
+
+    cdef Out* outgoing(self) except? NULL:
+        return self.pipeline.outbox.untouched()
 
     cdef int after_failure(self, object error) except -1:
         if self.held & SENDING:

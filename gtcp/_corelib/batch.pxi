@@ -106,6 +106,10 @@ cdef class Outbox:
                 whole += 1
         return self.following - inside + whole, self.out.sent > boundary
 
+    cdef Out* untouched(self) except? NULL:
+        """`out` as long as not a byte of any package has left, else NULL."""
+        return &self.out if self.progress() == (0, False) else NULL
+
     cdef int after_failure(self, Stream stream, object error) except -1:
         whole, cut = self.progress()
         if isinstance(error, Error):
@@ -124,7 +128,7 @@ cdef int send_batch(Stream stream, Outbox outbox, int64_t deadline) except -1:
         stream.claim_turn(stream.sending, deadline)
         try:
             stream._flush(deadline)
-            while outbox.refill(PY_SSIZE_T_MAX):
+            while outbox.leaving() or outbox.refill(PY_SSIZE_T_MAX):
                 if late(&wait):
                     raise Timeout("timed out while sending")
                 stream._transmit(&outbox.out, deadline)
@@ -232,6 +236,7 @@ cdef list send_recv_batch(Stream stream, Outbox outbox, Unit* unit, Py_ssize_t w
     pipeline.outbox = outbox
     pipeline.replies = []
     pipeline.window = window
+    pipeline.under_way = outbox.following       # those in `out`, when this goes on on a new connection
     start_wait(&wait, deadline)
     stream.enter()
     try:

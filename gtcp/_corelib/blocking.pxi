@@ -286,12 +286,13 @@ cdef class BlockingConn(BaseConn):
         cdef int64_t deadline = deadline_of(timeout, self.send_deadline)
         get_option(option, &unit)
         outbox.check(&unit)
-        try:
-            send_batch(self.open_stream(), outbox, deadline)
-            self.told(len(outbox.packages), len(outbox.packages))
-        except:
-            self.failed = True
-            raise
+        while True:
+            try:
+                send_batch(self.open_stream(), outbox, deadline)
+                self.told(len(outbox.packages), len(outbox.packages))
+                return
+            except BaseException as error:
+                self._recover(error, outbox.untouched(), None, 0, deadline)
 
     def recv_pkgs(self, n=-1, option=None, *, timeout=None):
         """Receives `n` packages as a list; with -1 at least one, and all that have arrived with it.
@@ -332,14 +333,14 @@ cdef class BlockingConn(BaseConn):
         unit.kind = PKG
         get_option(option, &unit)
         outbox.check(&unit)
-        try:
-            replies = send_recv_batch(self.open_stream(), outbox, &unit, most, deadline)
-            if replies:
-                self.heard(&unit, 0)
-            return replies
-        except:
-            self.failed = True
-            raise
+        while True:
+            try:
+                replies = send_recv_batch(self.open_stream(), outbox, &unit, most, deadline)
+                if replies:
+                    self.heard(&unit, 0)
+                return replies
+            except BaseException as error:
+                self._recover(error, outbox.untouched(), None, 0, deadline)
 
     def packages(self, option=None, *, timeout=None):
         """An iterator over the packages that come; it ends at a clean EOF.
@@ -442,9 +443,8 @@ cdef class UnitIterator:
         if self.conn is None:
             raise_closed()
         value = self.conn.peel(&self.unit)
-        if value is not None:
-            return value
-        value = self.conn._recv_unless_ended(&self.unit, deadline_of(self.timeout, self.conn.recv_deadline))
+        if value is None:
+            value = self.conn._recv_unless_ended(&self.unit, deadline_of(self.timeout, self.conn.recv_deadline))
         if value is None:
             raise StopIteration
         return value

@@ -276,6 +276,28 @@ def test_E1_a_stale_connection_is_replaced_when_sending(run: Run, host: Host) ->
     run(main())
 
 
+def test_E1_a_stale_connection_is_replaced_when_a_batch_is_sent(run: Run, host: Host) -> None:
+    async def main() -> None:
+        async with pool_of(host.address) as pool:
+            far = None
+            for replies in (False, True):
+                async with pool.acquire():
+                    far = far or host.accept()
+                async with pool.acquire() as lease:
+                    reset(far)
+                    batch = (
+                        lease.send_recv_pkgs([b"a", b"b"], timeout=LONG) if replies else lease.send_pkgs([b"a", b"b"])
+                    )
+                    sending = await begun(batch)
+                    far = await asyncio.to_thread(host.accept)
+                    assert [await asyncio.to_thread(read_frame, far) for _ in range(2)] == [b"a", b"b"]
+                    far.sendall(frame(b"c") + frame(b"d"))
+                    assert (await sending or await lease.recv_pkgs(2, timeout=LONG)) == [b"c", b"d"]
+            assert (pool.stats().created, pool.stats().closed["peer_closed"], pool.stats().idle) == (3, 2, 1)
+
+    run(main())
+
+
 def test_E1_what_on_acquire_has_set_up_is_not_replaced(run: Run, host: Host) -> None:
     async def main() -> None:
         def set_up(lease: gtcp.aio.PoolConn) -> Any:

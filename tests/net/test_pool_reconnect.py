@@ -13,11 +13,18 @@ from support.calls import Call
 from support.peers import frame, read, read_frame, reset
 from support.timing import LONG, SHORT, quick
 
-SENDS: dict[str, Callable[[gtcp.PoolConn], Any]] = {
-    "send": lambda lease: lease.send(b"hello"),
-    "send_pkg": lambda lease: lease.send_pkg(b"hello"),
-    "send_recv": lambda lease: lease.send_recv(b"hello", 5, timeout=LONG),
-    "send_recv_pkg": lambda lease: lease.send_recv_pkg(b"hello", timeout=LONG),
+# The call, what it sends, what answers it.
+SENDS: dict[str, tuple[Callable[[gtcp.PoolConn], Any], bytes, bytes]] = {
+    "send": (lambda lease: lease.send(b"hello"), b"hello", b""),
+    "send_pkg": (lambda lease: lease.send_pkg(b"hello"), frame(b"hello"), b""),
+    "send_recv": (lambda lease: lease.send_recv(b"hello", 5, timeout=LONG), b"hello", b"reply"),
+    "send_recv_pkg": (lambda lease: lease.send_recv_pkg(b"hello", timeout=LONG), frame(b"hello"), frame(b"reply")),
+    "send_pkgs": (lambda lease: lease.send_pkgs([b"hel", b"lo"]), frame(b"hel") + frame(b"lo"), b""),
+    "send_recv_pkgs": (
+        lambda lease: b"".join(lease.send_recv_pkgs([b"hel", b"lo"], timeout=LONG)),
+        frame(b"hel") + frame(b"lo"),
+        frame(b"rep") + frame(b"ly"),
+    ),
 }
 
 
@@ -34,14 +41,13 @@ def test_a_send_moves_to_a_new_connection(host: Host, make_pool: MakePool, name:
     pool = make_pool(host.address)
     lease = stale_lease(pool, host)
     old = lease.local_addr()
-    sending = Call(SENDS[name], lease)
+    call, request, reply = SENDS[name]
+    sending = Call(call, lease)
     far = host.accept()
-    if name.startswith("send_recv"):
-        far.sendall(frame(b"reply") if name == "send_recv_pkg" else b"reply")
-        assert sending.result() == b"reply"
-    sending.result()
+    far.sendall(reply)
+    assert sending.result() == (b"reply" if reply else None)
     assert lease.local_addr() != old
-    assert read(far, 7 if name.endswith("pkg") else 5).endswith(b"hello")
+    assert read(far, len(request)) == request
     lease.discard()
     assert far.recv(1) == b""  # once and no more
     stats = pool.stats()
