@@ -28,7 +28,7 @@ _TELLING = 1.0
 # for connections that nobody uses.
 _FILL_PAUSE = 0.1
 _FILL_PAUSE_LAST = 10.0
-# Dials of one `prefill` at the same time.
+# Dials of one `prefill`, or for min_idle, at the same time.
 _PARALLEL = 16
 UNSET: Any = object()
 
@@ -53,7 +53,6 @@ class Lending(_core.BasePool):
             raise RuntimeError("this Pool has been opened already")
         options = given(arguments)
         check_options(options)
-        self._options: Any = options
         self.addr = parse(addr)
         check, threshold = options["check"], options["leak_threshold"]
         self._check: Any = check if callable(check) else None
@@ -86,6 +85,7 @@ class Lending(_core.BasePool):
             mourns=options["on_close"] is not None,
             held=None if self._watchlist is None else self._watchlist.held,
         )
+        self._options: Any = options  # now it is open: no argument was refused
 
     # -- for users
 
@@ -229,7 +229,7 @@ class Lending(_core.BasePool):
         if missing > 0 and pause > 0 and (self._fill_failures or stats.acquired == self._fill_acquired):
             self._call_in(pause)
             return
-        for _ in range(missing):
+        for _ in range(min(missing, _PARALLEL - coming)):
             if self._begin_apart(self._bring_idle) is None:
                 if (next_try := self._next_try()) is not None:
                     self._call_in(next_try)

@@ -35,6 +35,13 @@ def check_count(name: str, value: int | None, least: int, most: int | None = Non
         raise ValueError(f"{name} must be from {least} to {'any' if most is None else most}, got {value}")
 
 
+def is_async(function: object) -> bool:
+    """Calling it answers a coroutine, which does nothing unless it is awaited."""
+    from inspect import iscoroutinefunction  # slow to load, and most programs have no hooks
+
+    return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """How often and when an operation is tried again after an error that passes by itself.

@@ -18,6 +18,7 @@ from gtcp._dial import SocketOption, earlier
 from gtcp._errors import Error, PoolClosed
 from gtcp._lease import PoolConn
 from gtcp._lending import UNSET, Lending
+from gtcp._pooloptions import check_plain
 from gtcp._threads import workers
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Pool(_core.BlockingPool, Lending):
         on_release: Callable[[PoolConn], object] | None = None,
         on_close: Callable[[Conn, str], object] | None = None,
     ) -> None:
+        check_plain(locals())
         self._open(addr, locals(), PoolConn, Conn)
         self._connector = Connector(self.addr, self._options)
         # For the shared pools: made by PoolConn, not by get_pool; strings it is known by; how it is forgotten.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from gtcp._options import check_count, check_number
+from gtcp._options import check_count, check_number, is_async
 
 if TYPE_CHECKING:
     import socket
@@ -86,7 +86,10 @@ def check_options(options: dict[str, Any]) -> None:
     for option in options["socket_options"]:
         match option:
             case (int(), int(), int() | bytes()):
-                pass
+                if any(isinstance(word, int) and not -(2**31) <= word < 2**31 for word in option):
+                    raise ValueError(
+                        f"the numbers of socket_options must fit 32 bits, got {options['socket_options']!r}"
+                    )
             case _:
                 raise TypeError(f"socket_options must be (level, name, int or bytes) each, got {option!r}")
     if options["dial"] is not None and options["socket_options"]:
@@ -94,3 +97,10 @@ def check_options(options: dict[str, Any]) -> None:
     for name, kinds in (("check", "a bool or a function"), ("one_way", "a bool"), ("reconnect", "a bool")):
         if not isinstance(options[name], bool) and not (name == "check" and callable(options[name])):
             raise TypeError(f"{name} must be {kinds}, not {type(options[name]).__name__}")
+
+
+def check_plain(arguments: Mapping[str, Any]) -> None:
+    """TypeError for a hook among the arguments of a blocking Pool that would have to be awaited."""
+    for name in ("check", "dial", "on_connect", "on_acquire", "on_release", "on_close"):
+        if callable(hook := arguments[name]) and is_async(hook):
+            raise TypeError(f"{name} must be a plain function, nobody would await {hook!r}")

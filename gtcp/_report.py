@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from gtcp._conn import Handle
 from gtcp._errors import EOF, ClosedError
 from gtcp._limits import TIMEOUTS
+from gtcp._options import is_async
 from gtcp._stats import ServerStats, Tally
 
 ConnT = TypeVar("ConnT", bound=Handle)
@@ -32,6 +33,8 @@ class Report(Generic[ConnT]):
         for name, hook in hooks.items():
             if not (hook is None or callable(hook)):
                 raise TypeError(f"{name} must be a function, not {type(hook).__name__}")
+            if is_async(hook):
+                raise TypeError(f"{name} must be a plain function, nobody would await {hook!r}")
         self._on_connect = on_connect
         self._on_close = on_close
         self._on_error = on_error

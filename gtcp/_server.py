@@ -12,6 +12,7 @@ from gtcp._address import Address, AddressLike
 from gtcp._conn import Conn
 from gtcp._limits import Limits
 from gtcp._listen import Listening, Names
+from gtcp._options import is_async
 from gtcp._report import Report
 from gtcp._service import Handler, Service
 from gtcp._stats import ServerStats
@@ -83,6 +84,12 @@ class Server(Listening[Handler]):
         self._service: Service | None = None
         if name is not None:
             _names.register(name, self)
+
+    def set_handler(self, handler: Handler) -> None:
+        """The function that is called with each new Conn from now on. TypeError when it is none, or async."""
+        if is_async(handler):
+            raise TypeError(f"handler must be a plain function, nobody would await {handler!r}; see gtcp.aio.Server")
+        super().set_handler(handler)
 
     # -- life
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -58,8 +57,6 @@ class Server(Listening[Handler]):
     ) -> None:
         limits = Limits(max_connections, handshake_timeout, first_byte_timeout, idle_timeout, send_timeout, backlog)
         super().__init__(address, handler, tls, limits, sock, reuse_port)
-        if any(map(_is_async, (on_connect, on_close, on_error))):
-            raise TypeError("on_connect, on_close and on_error must be plain functions: nobody would await them")
         self._report = Report(on_connect, on_close, on_error)
         self.name = name
         self._closings = 0
@@ -168,11 +165,6 @@ class Server(Listening[Handler]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def _is_async(hook: object) -> bool:
-    """Calling it answers a coroutine."""
-    return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__)
 
 
 # -- servers by name

@@ -155,7 +155,7 @@ def test_callbacks_are_plain_functions(name: str) -> None:
             pass
 
     for each in (hook, functools.partial(hook, 1), Hook()):
-        with pytest.raises(TypeError, match="plain functions"):
+        with pytest.raises(TypeError, match="must be a plain function"):
             gtcp.aio.Server(HERE, **{name: each})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=f"{name} must be a function, not int"):
         gtcp.aio.Server(HERE, **{name: 1})  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Pool and PoolConn: a connection on loan, and the next one who gets it (E8, E9, E12, E17, E21)."""
 
+import functools
 import gc
 import os
 import socket
@@ -425,6 +426,10 @@ def test_names_of_hosts_are_compared_without_case() -> None:
         assert gtcp.get_pool("localhost:80") is pool
 
 
+async def nobody_awaits(*arguments: object) -> None:
+    raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -453,7 +458,10 @@ def test_names_of_hosts_are_compared_without_case() -> None:
         ({"socket_options": [(socket.SOL_SOCKET, "SO_RCVBUF", 4096)]}, TypeError),
         ({"socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096.0)]}, TypeError),
         ({"socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)], "dial": gtcp.dial}, ValueError),
+        ({"socket_options": ((socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 31),)}, ValueError),
         ({"size": 1}, TypeError),
+        *(({name: nobody_awaits}, TypeError) for name in ("check", "dial", "on_connect", "on_acquire", "on_release")),
+        ({"on_close": functools.partial(nobody_awaits, 1)}, TypeError),
     ],
     ids=str,
 )
@@ -466,6 +474,14 @@ def test_bad_options(make: Callable[..., gtcp.Pool], options: dict[str, Any], er
     if error is ValueError and not others:
         assert repr(value) in str(raised.value)
     gtcp.get_pool("h:80").close()  # the failure left no half-made pool behind
+
+
+def test_a_pool_can_be_opened_after_options_that_were_refused() -> None:
+    pool = gtcp.Pool.__new__(gtcp.Pool)
+    with pytest.raises(ValueError, match="ttl"):
+        pool.__init__("h:80", ttl=-1)  # type: ignore[misc]
+    pool.__init__("h:80")  # type: ignore[misc]
+    pool.close()
 
 
 def test_a_limit_beyond_all_numbers(make_pool: MakePool) -> None:

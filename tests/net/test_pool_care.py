@@ -42,6 +42,21 @@ def test_min_idle_connections_are_ready(host: Host, make_pool: MakePool) -> None
     assert balanced(pool)
 
 
+def test_min_idle_is_no_storm_of_dials(host: Host, make_pool: MakePool) -> None:
+    gate = threading.Event()
+
+    def welcome(_: gtcp.Conn) -> None:
+        assert gate.wait(LONG)
+
+    pool = make_pool(host.address, min_idle=40, on_connect=welcome)
+    eventually(lambda: pool.stats().connecting == 16)
+    pool._tend()
+    assert pool.stats().connecting == 16
+    gate.set()
+    eventually(lambda: pool.stats().idle == 40)
+    assert pool.stats().created == 40
+
+
 def test_min_idle_counts_what_went_after_the_pool_was_looked_after(host: Host, make_pool: MakePool) -> None:
     """Leases in quick succession: the last of them has to be noticed too."""
     pool = make_pool(host.address, min_idle=4)

@@ -143,6 +143,16 @@ def test_a_handler_that_cannot_be_called(handler: Any) -> None:
         server.set_handler(handler)
 
 
+def test_a_handler_that_nobody_would_await() -> None:
+    async def serve(_: gtcp.Conn) -> None:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="plain function"):
+        gtcp.Server("127.0.0.1:0", serve)
+    with pytest.raises(TypeError, match="on_connect must be a plain function"):
+        gtcp.Server("127.0.0.1:0", echo, on_connect=serve)
+
+
 def test_set_handler_counts_from_the_next_connection(serve: Serve) -> None:
     server = serve(lambda conn: conn.send(b"one"))
     for reply in (b"one", b"two"):
