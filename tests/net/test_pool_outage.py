@@ -14,7 +14,7 @@ from support.calls import Call
 from support.crew import results, together
 from support.faces import everywhere
 from support.peers import Peer, deaf_address, echo, free_port, listen, reset
-from support.timing import LATE, LONG, SHORT, eventually, quick, takes
+from support.timing import LATE, LONG, SHORT, Watch, eventually, quick, takes
 
 
 def balanced(pool: gtcp.Pool) -> bool:
@@ -207,13 +207,13 @@ def test_E18_a_deaf_address_is_probed_too_when_callers_are_impatient(
         eventually(lambda: "last dial failed: no answer" in repr(pool))
         stats = pool.stats()
         eventually(lambda: pool.stats().failed > stats.failed + stats.connecting)  # those begun before are over
-        dial.most, failed = 0, pool.stats().failed
+        dial.most, failed, watch = 0, pool.stats().failed, Watch()
         end.wait(10 * SHORT)
         end.set()
         for call in asking:
             call.result()
         assert dial.most <= 1
-        assert pool.stats().failed - failed <= 5  # of 3 SHORT each, with pauses
+        assert pool.stats().failed - failed <= watch.seconds / (3 * SHORT) + 1  # which each of them takes
         eventually(lambda: pool.stats().connecting == 0)
         assert balanced(pool)
 

@@ -30,6 +30,17 @@ class Interruption:
 
 
 @contextmanager
+def swept() -> Iterator[None]:
+    """What is there already is out of the collector's sight: late in a long run it takes seconds to look at."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
 def at_collection(number: int, action: Callable[[], object]) -> Iterator[Interruption]:
     """Collects at every allocation in the block, and does `action` in one of this thread's collections."""
     count = 0
@@ -45,12 +56,12 @@ def at_collection(number: int, action: Callable[[], object]) -> Iterator[Interru
             interruption.seconds = time.monotonic() - interruption.start
 
     threshold = gc.get_threshold()
-    gc.collect()
-    interruption = Interruption()
-    gc.callbacks.append(collected)
-    gc.set_threshold(1)
-    try:
-        yield interruption
-    finally:
-        gc.set_threshold(*threshold)
-        gc.callbacks.remove(collected)
+    with swept():
+        interruption = Interruption()
+        gc.callbacks.append(collected)
+        gc.set_threshold(1)
+        try:
+            yield interruption
+        finally:
+            gc.set_threshold(*threshold)
+            gc.callbacks.remove(collected)
