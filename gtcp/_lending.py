@@ -114,7 +114,7 @@ class Lending(_core.BasePool):
         self._resize(max_size)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.Pool {self.addr} {'closed' if self.closed else self.numbers()}>"
+        return f"<{type(self).__module__}.Pool {f'{self.addr} closed' if self.closed else self.numbers()}>"
 
     # -- dialling, for subclasses and the core
 

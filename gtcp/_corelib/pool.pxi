@@ -146,8 +146,8 @@ cdef class BasePool(Lender):
         """The books in a few words, for error texts."""
         limit = "no limit" if self.max_size == PY_SSIZE_T_MAX else self.max_size
         trouble = "" if self.gate.trouble is None else f", last dial failed: {self.gate.trouble}"
-        return (f"max_size {limit}, in use {self.lent.size}, idle {self.idle.size}, connecting {self.connecting}, "
-                f"waiting {self.waiting.size - self.waiting.dialling}{trouble}")
+        return (f"{self.addr}: max_size {limit}, in use {self.lent.size}, idle {self.idle.size}, "
+                f"connecting {self.connecting}, waiting {self.waiting.size - self.waiting.dialling}{trouble}")
 
     def _books(self):
         """The numbers of this moment, consistent with each other."""

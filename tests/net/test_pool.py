@@ -503,4 +503,4 @@ def test_D4_bad_timeouts_of_acquire(host: Host, make_pool: MakePool, timeout: An
 
 def test_repr_tells_address_and_numbers(host: Host, make_pool: MakePool) -> None:
     pool = make_pool(host.address, max_size=5)
-    assert repr(pool).startswith(f"<gtcp.Pool {host.address} max_size 5, in use 0, idle 0")
+    assert repr(pool).startswith(f"<gtcp.Pool {host.address}: max_size 5, in use 0, idle 0")
