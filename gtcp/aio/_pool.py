@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import sys
@@ -10,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike
@@ -124,7 +125,8 @@ class Pool(_core.AsyncPool, Lending):
         seconds (None: no limit) for the leases to come back, then closes the connections of the others under their
         users, who get ClosedError. Answers how many these were.
 
-        It waits for hooks under way too: until the same moment, or without `timeout` for `check_timeout` seconds.
+        It waits for dials and hooks under way too: until the same moment, or without `timeout` for `check_timeout`
+        seconds.
         RuntimeError in another loop.
         """
         deadline = None if timeout is UNSET else _core.to_deadline(timeout)
@@ -132,16 +134,23 @@ class Pool(_core.AsyncPool, Lending):
         self._shut()
         if self._forget is not None:
             self._forget()
+        self._bury_the_lost()
         for task in self._dials:
             task.cancel()
+        until = _core.to_deadline(self._options["check_timeout"]) if timeout is UNSET else deadline
         if ending := self._dials - {asyncio.current_task()}:
-            await asyncio.wait(ending)
-        if timeout is UNSET:
-            await self._mourned(_core.to_deadline(self._options["check_timeout"]))
-            return 0
-        cut = await self._drain(deadline)
-        await self._mourned(deadline)
+            await asyncio.wait(ending, timeout=_core.remaining(until))
+        cut = 0 if timeout is UNSET else await self._drain(deadline)
+        await self._mourned(until)
         return cut
+
+    def _bury_the_lost(self) -> None:
+        """Tasks of a loop that has been closed never come to their end: they end here."""
+        for tasks in (self._dials, self._hooks):
+            for task in [each for each in tasks if each.get_loop().is_closed()]:
+                tasks.discard(task)
+                with contextlib.suppress(RuntimeError):  # as a wait in that loop leaves
+                    task.get_coro().close()
 
     async def _mourned(self, deadline: float | None) -> None:
         """Waits for hooks, also for those that begin meanwhile; one that asks does not wait for itself."""
@@ -149,12 +158,12 @@ class Pool(_core.AsyncPool, Lending):
             await asyncio.wait(hooks, timeout=_core.remaining(deadline))
 
     async def _end(self) -> None:
-        """Closes the pool because its loop ends: hooks that go on after that are cancelled."""
+        """Closes the pool because its loop ends: what goes on after that is cancelled."""
         await self.close()
-        while hooks := list(self._hooks):
-            for hook in hooks:
-                hook.cancel()
-            await asyncio.wait(hooks)
+        while tasks := self._hooks | self._dials:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     def clear(self) -> None:
         """Closes the idle connections now and those on loan when they come back. The pool goes on with new ones."""
@@ -281,7 +290,7 @@ class Pool(_core.AsyncPool, Lending):
         except Exception:
             logger.exception("on_release of the pool of %s failed", self.addr)
             return False
-        return self._succeeds("on_release", answer, until) if inspect.isawaitable(answer) else True
+        return self._succeeds("on_release", answer, until) if _awaits(answer) else True
 
     def _mourn(self, conn: Conn, reason: str) -> None:
         """A connection has been closed."""
@@ -290,8 +299,11 @@ class Pool(_core.AsyncPool, Lending):
         except Exception:
             logger.exception("on_close of the pool of %s failed", self.addr)
             return
-        if inspect.isawaitable(answer):
-            self._spawn(self._succeeds("on_close", answer, None))
+        if _awaits(answer):
+            try:
+                self._spawn(self._succeeds("on_close", answer, None))
+            except RuntimeError as error:  # no loop runs
+                logger.error("on_close of the pool of %s failed: %s", self.addr, error)
 
     async def _succeeds(self, name: str, hook: Awaitable[object], until: float | None) -> bool:
         try:
@@ -348,9 +360,14 @@ class _Doing:
         return self.what
 
 
+def _awaits(answer: object) -> TypeGuard[Awaitable[Any]]:
+    """A function of the user's has answered something to be awaited, which an open connection is not any more."""
+    return inspect.isawaitable(answer) and (not isinstance(answer, Conn) or answer.closed)
+
+
 async def _finished(answer: Any, until: float | None) -> Any:
     """What a function of the user's answers, awaited if need be; Timeout at the moment `until`."""
-    if not inspect.isawaitable(answer):
+    if not _awaits(answer):
         return answer
     if until is None:
         return await answer

@@ -25,7 +25,7 @@ from net.ends import Host
 from support.aio import begun, until
 from support.loops import LoopThread, new_loop
 from support.peers import closed_address, echo, frame, read_frame, reset, silent
-from support.timing import LONG, SHORT, takes
+from support.timing import LONG, SHORT, quick, takes
 
 
 @asynccontextmanager
@@ -583,6 +583,39 @@ def test_a_pool_does_not_wait_for_ever_for_its_hooks(run: Run, peer: Any, end: s
 
     run(main())
     assert ends == ["cleared"]
+
+
+@pytest.mark.parametrize("end", ["closed", "closed in time", "left to the loop"])
+def test_a_pool_does_not_wait_for_ever_for_its_dials(run: Run, peer: Any, end: str) -> None:
+    """Nor for one that does not let itself be cancelled once."""
+    ends = 0
+
+    async def on_connect(conn: gtcp.aio.Conn) -> None:
+        nonlocal ends
+        with contextlib.suppress(asyncio.CancelledError):
+            await hangs()
+        try:
+            await hangs()
+        finally:
+            ends += 1
+
+    async def main() -> gtcp.aio.Pool:
+        pool = gtcp.aio.Pool(peer(silent).address, on_connect=on_connect, check_timeout=SHORT)
+        waiting = await begun(pool.acquire()._opened())
+        await asyncio.sleep(SHORT / 2)
+        if end != "left to the loop":
+            with takes(SHORT):
+                await (pool.close() if end == "closed" else pool.close(SHORT))
+            with quick(), pytest.raises(gtcp.PoolClosed):
+                await waiting
+        else:
+            waiting.cancel()
+        assert ends == 0
+        return pool
+
+    pool = run(main())
+    assert ends == 1
+    assert (pool.stats().connecting, pool.stats().in_use) == (0, 0)
 
 
 def test_hooks_may_close_their_pool(run: Run, peer: Any) -> None:

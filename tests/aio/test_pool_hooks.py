@@ -10,7 +10,7 @@ import gtcp
 import gtcp.aio
 from aio.conftest import Run
 from net.ends import Host
-from support.peers import listen
+from support.peers import listen, silent
 from support.timing import LONG, SHORT, quick, takes
 
 
@@ -82,6 +82,24 @@ def closed_socket() -> socket.socket:
     sock = socket.socket()
     sock.close()
     return sock
+
+
+def test_a_plain_function_may_answer_its_connection(run: Run, peer: Any) -> None:
+    """Which could be awaited once, before it was open."""
+
+    async def main() -> None:
+        hooks: Any = {name: (lambda conn: conn) for name in ("on_connect", "on_acquire", "on_release", "check")}
+
+        def dial(addr: gtcp.Address, timeout: float | None) -> gtcp.aio.Conn:
+            return gtcp.aio.Conn.from_socket(socket.create_connection((addr.host, addr.port), LONG))
+
+        async with gtcp.aio.Pool(peer(silent).address, dial=dial, **hooks) as pool:
+            for _ in range(3):
+                async with pool.acquire(LONG):
+                    pass
+            assert pool.stats().created == 1
+
+    run(main())
 
 
 @pytest.mark.parametrize(
