@@ -8,15 +8,17 @@ import resource
 import socket
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 import gtcp
 import gtcp.aio
+from net.handlers import echo_packages
 from support import child
 from support.crew import Worker
-from support.faces import FACES
+from support.faces import everywhere
 from support.loops import Facade, LoopThread
 from support.peers import frame, read_frame
 from support.timing import LATE, LONG, SHORT, eventually
@@ -24,18 +26,39 @@ from support.timing import LATE, LONG, SHORT, eventually
 CROWD = int(os.environ.get("GTCP_TEST_CROWD", "300"))
 
 
+def serving(
+    face: str,
+    stack: contextlib.ExitStack,
+    blocking: Callable[[gtcp.Conn], object],
+    awaiting: Callable[[gtcp.aio.Conn], Awaitable[object]],
+) -> tuple[str, int]:
+    """The address of a server of this face, with the one handler or the other."""
+    server: Any
+    if face == "threads":
+        server = gtcp.Server("127.0.0.1:0", blocking, backlog=4096)
+    else:
+        loop = stack.enter_context(LoopThread(face))
+        server = Facade.of(loop, loop.call(gtcp.aio.Server, "127.0.0.1:0", awaiting, backlog=4096))
+    return "127.0.0.1", stack.enter_context(server).get_listened_port()
+
+
 def echo(conn: gtcp.Conn) -> None:
     """Answer packages; a client has 5 SHORT for each."""
-    conn.set_deadline_recv(time.monotonic() + 5 * SHORT)
     with contextlib.suppress(gtcp.Timeout):
         while True:
-            conn.send_pkg(conn.recv_pkg())
-            conn.set_deadline_recv(time.monotonic() + 5 * SHORT)
+            conn.send_pkg(conn.recv_pkg(timeout=5 * SHORT))
 
 
-def test_F8_clients_that_drip_or_say_nothing() -> None:
-    with gtcp.Server("127.0.0.1:0", echo) as server, contextlib.ExitStack() as stack:
-        there = ("127.0.0.1", server.get_listened_port())
+async def echo_in_loop(conn: gtcp.aio.Conn) -> None:
+    with contextlib.suppress(gtcp.Timeout):
+        while True:
+            await conn.send_pkg(await conn.recv_pkg(timeout=5 * SHORT))
+
+
+@everywhere
+def test_F8_clients_that_drip_or_say_nothing(face: str) -> None:
+    with contextlib.ExitStack() as stack:
+        there = serving(face, stack, echo, echo_in_loop)
         idle = [stack.enter_context(socket.create_connection(there, LONG)) for _ in range(100)]
         dripping = [stack.enter_context(socket.create_connection(there, LONG)) for _ in range(50)]
         stop = threading.Event()
@@ -65,19 +88,26 @@ def test_F8_clients_that_drip_or_say_nothing() -> None:
         dripper.result()
 
 
-def deaf_clients(count: int) -> None:
+def deaf_clients(count: int, face: str) -> None:
     ends: list[type[BaseException]] = []
     data = bytes(8 << 20)
 
-    def handler(conn: gtcp.Conn) -> None:
+    def flood(conn: gtcp.Conn) -> None:
         try:
             while True:
                 conn.send(data, timeout=2 * SHORT)
         except gtcp.Error as error:
             ends.append(type(error))
 
-    with gtcp.Server("127.0.0.1:0", handler) as server, contextlib.ExitStack() as stack:
-        there = ("127.0.0.1", server.get_listened_port())
+    async def flood_in_loop(conn: gtcp.aio.Conn) -> None:
+        try:
+            while True:
+                await conn.send(data, timeout=2 * SHORT)
+        except gtcp.Error as error:
+            ends.append(type(error))
+
+    with contextlib.ExitStack() as stack:
+        there = serving(face, stack, flood, flood_in_loop)
         before = memory("VmRSS")
         for _ in range(count):
             sock = stack.enter_context(socket.socket())
@@ -88,8 +118,9 @@ def deaf_clients(count: int) -> None:
         assert memory("VmRSS") - before <= 16 << 20, "what nobody reads was kept"
 
 
-def test_F9_clients_that_never_read() -> None:
-    child.run(deaf_clients, 50)
+@everywhere
+def test_F9_clients_that_never_read(face: str) -> None:
+    child.run(deaf_clients, 50, face)
 
 
 def memory(name: str) -> int:
@@ -142,7 +173,7 @@ def crowd(count: int, face: str) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4 * count + 200), hard))
     threading.stack_size(256 << 10)
     with contextlib.ExitStack() as stack:
-        there = ("127.0.0.1", stack.enter_context(echoing(face, stack)).get_listened_port())
+        there = serving(face, stack, echo_packages, echo_packages_in_loop)
         socks = [stack.enter_context(socket.create_connection(there, LONG)) for _ in range(count)]
         for turn in range(3):
             start = time.monotonic()
@@ -159,21 +190,11 @@ def crowd(count: int, face: str) -> None:
         assert later.ru_nvcsw - used.ru_nvcsw <= 20
 
 
-def echoing(face: str, stack: contextlib.ExitStack) -> gtcp.Server:
-    """A server of packages, yet to be entered."""
-    if face == "threads":
-        handler = lambda conn: [conn.send_pkg(package) for package in conn.packages()]  # noqa: E731
-        return gtcp.Server("127.0.0.1:0", handler, backlog=4096)
-
-    async def echo_packages(conn: gtcp.aio.Conn) -> None:
-        async for package in conn.packages():
-            await conn.send_pkg(package)
-
-    loop = stack.enter_context(LoopThread(face))
-    server: Any = Facade.of(loop, loop.call(gtcp.aio.Server, "127.0.0.1:0", echo_packages, backlog=4096))
-    return server  # type: ignore[no-any-return]
+async def echo_packages_in_loop(conn: gtcp.aio.Conn) -> None:
+    async for package in conn.packages():
+        await conn.send_pkg(package)
 
 
-@pytest.mark.parametrize("face", FACES)
+@everywhere
 def test_F17_I5_many_clients_at_once_and_then_nothing(face: str) -> None:
     child.run(crowd, CROWD, face, within=6 * LONG)
