@@ -1,7 +1,9 @@
 # A call of a connection as an awaitable of asyncio. It drives the same steps as the blocking call, and between
 # them its task waits; it is its own coroutine, so awaiting it makes no frame.
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 cimport gtcp._corelib.posix as posix
 
@@ -103,6 +105,7 @@ cdef class Operation(Sleeper):
         self.stage = UNDER_WAY
         self.enter()
         self.watch = <LoopWatch>self.stream.watch
+        memset(&self.wait, 0, sizeof(Wait))
         self.wait.way = <PyObject*>the_loop_way
         self.wait.generation = posix.generation
         self.wait.deadline = self.deadline
@@ -222,8 +225,11 @@ cdef class Operation(Sleeper):
         self.stage = OVER
         self.release()
         self.after_success()
-        # A callback of the loop may still hold the call while the task goes on: that shall not keep a handle alive.
-        self.conn = None
+        return self.let_go()
+
+    cdef int let_go(self) except -1:
+        """Who still holds the call keeps neither the handle nor the loop nor what was handed in by it."""
+        self.conn = self.watch = None
         return 0
 
     cdef int fail(self, object error) except -1:
@@ -269,7 +275,7 @@ cdef class Operation(Sleeper):
             return True
         self.end_pause()                # if there was one, it was the pause that failed
         self.conn.failed = self.conn.failed or began
-        self.conn = None
+        self.let_go()
         return False
 
     cdef int begin_pause(self, Stream stream, int64_t until) except -1:
@@ -301,15 +307,17 @@ cdef class Operation(Sleeper):
     # -- waiting
 
     cdef int start_waiting(self) except -1:
+        cdef Waiter waiter
+        if self.parker is None and self.wait.credit == 0:
+            self.watch.credit = CREDIT
+            self.awaited = None         # others first: the loop's next turn will do
+            return 0
+        waiter = self.watch.new_waiter()
         if self.parker is None:
-            if self.wait.credit == 0:
-                self.watch.credit = CREDIT
-                self.awaited = None     # others first: the loop's next turn will do
-                return 0
             self.watch.place(self, self.held & SENDING)
         else:
             self.watch.set_timer(self.wait.until)
-        self.wait_by(self.watch.new_waiter())
+        self.wait_by(waiter)
         return 0
 
     cdef void stop_waiting(self) noexcept:
@@ -318,29 +326,23 @@ cdef class Operation(Sleeper):
         self.waiter = None
         self.awaited = None
 
-    cdef int on_ready(self) except -1:
-        if self.waiter.waits():
-            try:
-                if self.spend_on_step():
-                    self.stage = FINISHED
-            except BaseException as error:
-                self.error = error
-            self.go_on()
-        return 0
+    cdef Waiter on_ready(self):
+        return self.go_on(False) if self.waiter.waits() else None
 
-    cdef int on_time(self) except -1:
+    cdef Waiter on_time(self):
+        return self.go_on(True)
+
+    cdef Waiter go_on(self, bint late):
+        """A step in a callback: the task is woken when it has something to do, else it sleeps on."""
         try:
-            if self.last_step():
+            if self.last_step() if late else self.spend_on_step():
                 self.stage = FINISHED
+            elif self.wait.credit:
+                self.watch.place(self, self.held & SENDING)
+                return None
         except BaseException as error:
             self.error = error
-        return self.go_on()
-
-    cdef int go_on(self) except -1:
-        """After a step in a callback: the task is woken when it has something to do, else it sleeps on."""
-        if self.stage == UNDER_WAY and self.error is None and self.wait.credit:
-            return self.watch.place(self, self.held & SENDING)
-        return self.waiter.wake() if self.waiter.waits() else 0
+        return self.waiter if self.waiter.waits() else None
 
     # -- ended from outside
 
@@ -365,13 +367,14 @@ cdef class Operation(Sleeper):
         if self.stage != NEW or self.attempt:
             self.conn.failed = True
         self.fail(error)
-        self.conn = None
+        self.let_go()
         raise error
 
     def close(self):
         """Ends the call, as a coroutine's close does."""
         if self.stage == NEW:
             self.stage = OVER
+            self.let_go()
         elif self.stage != OVER:
             try:
                 self.throw(GeneratorExit())
@@ -383,6 +386,11 @@ cdef class Operation(Sleeper):
             warn_never_awaited(self)
         elif self.stage != OVER:
             self.close()
+
+
+cdef inline bint is_free(Operation call) noexcept:
+    """A call that is over serves again when nobody holds it but the place where it was set aside, and who asks."""
+    return call is not None and Py_REFCNT(call) == 2
 
 
 cdef int warn_never_awaited(Operation call) except -1:

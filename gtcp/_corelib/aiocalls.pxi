@@ -1,8 +1,14 @@
 # The calls of a connection: what a step of each is, and what a failure leaves behind.
 cimport cython
 from cpython.buffer cimport PyBuffer_Release
+from libc.string cimport memset
 
 from gtcp._corelib.limits cimport PY_SSIZE_T_MAX
+
+# The calls that were over last, for the next ones: to make and to drop one costs more than its step.
+cdef Receive spare_receive = None
+cdef Send spare_send = None
+cdef Exchange spare_exchange = None
 
 
 @cython.final
@@ -38,22 +44,34 @@ cdef class Receive(Operation):
         return self.stream.parser.unread(&self.unit, self.value)
 
     cdef int after_success(self) except -1:
+        global spare_receive
         self.conn.heard(&self.unit, 1)
-        return self.drop()
+        spare_receive = self
+        return 0
 
-    cdef int drop(self) except -1:
+    cdef int let_go(self) except -1:
         if self.exported:
             self.exported = False
             PyBuffer_Release(&self.view)
-        return 0
+        return Operation.let_go(self)
 
     cdef bint recovers(self, object error) except -1:
         if Operation.recovers(self, error):
             return True
-        self.drop()
         if self.iterates and isinstance(error, EOF) and is_clean(error):
             raise StopAsyncIteration
         return False
+
+
+cdef Receive new_receive():
+    global spare_receive
+    cdef Receive call = spare_receive
+    if not is_free(call):
+        return Receive.__new__(Receive)
+    spare_receive = None
+    memset(&call.unit, 0, sizeof(Unit))
+    call.iterates = False
+    return call
 
 
 @cython.final
@@ -81,8 +99,24 @@ cdef class Send(Operation):
         return 0
 
     cdef int after_success(self) except -1:
+        global spare_send
         self.conn.told(self.out.size + self.out.header_size, self.out.header_size > 0)
+        spare_send = self
         return 0
+
+    cdef int let_go(self) except -1:
+        drop_data(&self.payload)
+        self.source = None
+        return Operation.let_go(self)
+
+
+cdef Send new_send():
+    global spare_send
+    cdef Send call = spare_send
+    if not is_free(call):
+        return Send.__new__(Send)
+    spare_send = None
+    return call
 
 
 @cython.final
@@ -131,8 +165,25 @@ cdef class Exchange(Operation):
         return self.stream.parser.unread(&self.unit, self.value)
 
     cdef int after_success(self) except -1:
+        global spare_exchange
         self.conn.heard(&self.unit, 0)
+        spare_exchange = self
         return 0
+
+    cdef int let_go(self) except -1:
+        drop_data(&self.payload)
+        self.source = None
+        return Operation.let_go(self)
+
+
+cdef Exchange new_exchange():
+    global spare_exchange
+    cdef Exchange call = spare_exchange
+    if not is_free(call):
+        return Exchange.__new__(Exchange)
+    spare_exchange = None
+    memset(&call.unit, 0, sizeof(Unit))
+    return call
 
 
 @cython.final

@@ -48,10 +48,12 @@ cdef class AsyncConn(BaseConn):
     cdef Operation ready(self, Operation call, int roles, object timeout, object retry):
         """The call, whose arguments have been checked, ready to be awaited."""
         check_retry(retry)
+        call.timeout = nanoseconds(timeout, "timeout")
         call.conn = self
         call.wanted = roles
-        call.timeout = nanoseconds(timeout, "timeout")
         call.retry = retry
+        call.attempt = 0
+        call.rung = False
         call.stage = NEW
         return call
 
@@ -63,7 +65,7 @@ cdef class AsyncConn(BaseConn):
         `data` must not change before the call is over. Several tasks that send queue up. When the task is cancelled,
         some, all or none of the bytes have left.
         """
-        cdef Send call = Send()
+        cdef Send call = new_send()
         get_data(data, &call.payload)
         call.source = data
         load(&call.out, &call.payload)
@@ -74,7 +76,7 @@ cdef class AsyncConn(BaseConn):
 
         Packages of several tasks never interleave. A package that cancelling cut in two breaks the connection.
         """
-        cdef Send call = Send()
+        cdef Send call = new_send()
         cdef Unit unit
         get_option(option, &unit)
         get_data(data, &call.payload)
@@ -90,7 +92,7 @@ cdef class AsyncConn(BaseConn):
 
         One task may receive at a time. When it is cancelled, what has arrived stays in the connection.
         """
-        cdef Receive call = Receive()
+        cdef Receive call = new_receive()
         get_length_wanted(length, &call.unit)
         call.unit.gap = self.gap
         call.unit.patient = self.patient
@@ -98,7 +100,7 @@ cdef class AsyncConn(BaseConn):
 
     def recv_into(self, buffer, n=0, *, timeout=None):
         """Receives into a writable buffer; arguments and errors as in the blocking `recv_into`, else as `recv`."""
-        cdef Receive call = Receive()
+        cdef Receive call = new_receive()
         call.unit.kind = INTO
         call.unit.size = get_size(n, "n", 0)
         call.unit.one_read = call.unit.size == 0
@@ -113,14 +115,14 @@ cdef class AsyncConn(BaseConn):
 
     def recv_line(self, retry=None, *, timeout=None, max_size=None):
         """Receives up to a newline, which is dropped; arguments and errors as in the blocking `recv_line`."""
-        cdef Receive call = Receive()
+        cdef Receive call = new_receive()
         call.unit.kind = LINE
         get_needle(NEWLINE, max_size, &call.unit)
         return self.ready(call, RECEIVING, timeout, retry)
 
     def recv_till(self, bytes til not None, retry=None, *, timeout=None, max_size=None):
         """Receives up to and with the delimiter `til`; arguments and errors as in the blocking `recv_till`."""
-        cdef Receive call = Receive()
+        cdef Receive call = new_receive()
         call.unit.kind = TILL
         call.needle = til
         get_needle(til, max_size, &call.unit)
@@ -128,7 +130,7 @@ cdef class AsyncConn(BaseConn):
 
     def recv_pkg(self, option=None, *, timeout=None):
         """Receives the payload of one package; arguments and errors as in the blocking `recv_pkg`."""
-        cdef Receive call = Receive()
+        cdef Receive call = new_receive()
         call.unit.kind = PKG
         get_option(option, &call.unit)
         return self.ready(call, RECEIVING, timeout, None if option is None else option.retry)
@@ -140,7 +142,7 @@ cdef class AsyncConn(BaseConn):
 
         When the task is cancelled, the reply may still come, as after any failure: see the blocking `send_recv`.
         """
-        cdef Exchange call = Exchange()
+        cdef Exchange call = new_exchange()
         get_length_wanted(length, &call.unit)
         call.unit.gap = self.gap
         call.unit.patient = self.patient
@@ -151,7 +153,7 @@ cdef class AsyncConn(BaseConn):
 
     def send_recv_pkg(self, data, option=None, *, timeout=None):
         """Sends a package and receives the package that answers it; else as `send_recv`."""
-        cdef Exchange call = Exchange()
+        cdef Exchange call = new_exchange()
         call.unit.kind = PKG
         get_option(option, &call.unit)
         get_data(data, &call.payload)
@@ -230,6 +232,15 @@ cdef class AsyncConn(BaseConn):
         call.stream = stream
         return self.ready(call, 0, FAREWELL / 1e9, None)
 
+    def close_write(self):
+        """Tells the peer that nothing more comes; receiving goes on. ClosedError after close.
+
+        With TLS it raises Timeout when that cannot leave at once: while another task sends, or while the kernel's
+        buffer is full. The call can be repeated.
+        """
+        self.check_thread()
+        self._close_write(0)
+
     def abort(self):
         """Closes at once with a reset; else as the blocking `abort`."""
         self.check_thread()
@@ -267,6 +278,7 @@ cdef class AsyncConn(BaseConn):
     def _adopt(self, sock, local, remote):
         """Takes a connected socket over, for the running loop."""
         self._check_new()
+        running_loop()                  # first: without a loop the socket stays the caller's
         self.stream = adopt(sock, local, remote)
         watch_in_loop(self.stream)
 
@@ -297,7 +309,7 @@ cdef class AsyncUnitIterator:
     def __anext__(self):
         if self.conn is None:
             raise_closed()
-        cdef Receive call = Receive()
+        cdef Receive call = new_receive()
         call.unit = self.unit
         call.iterates = True
         return self.conn.ready(call, RECEIVING, self.timeout, None)

@@ -152,17 +152,21 @@ cdef class BaseConn:
         With TLS the peer is told so in a record. Timeout when not even that can leave within 100 ms; the call can be
         repeated.
         """
+        self._close_write(FAREWELL)
+
+    cdef int _close_write(self, int64_t patience) except -1:
         cdef Stream stream = self.open_stream()
         cdef int error
         self.failed = True              # a lease cannot go back with half a connection
         stream.enter()
         try:
-            stream.farewell_half(FAREWELL)
+            stream.farewell_half(patience)
             error = posix.shutdown(stream.fd, posix.SHUT_WR)
         finally:
             stream.leave()
         if error < 0:
             raise socket_error(error)
+        return 0
 
     # -- gathered sends
 

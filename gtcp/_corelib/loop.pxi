@@ -25,6 +25,22 @@ cdef object loop_call_at(object loop, int64_t moment, object function, object co
 
 
 @cython.final
+cdef class Ear:
+    """What a loop calls when a socket is ready in one direction.
+
+    A loop may let go of it unasked: uvloop does so with a socket that has failed, after one last call.
+    """
+    cdef LoopWatch watch
+    cdef int event                  # POLLIN or POLLOUT
+
+    def __call__(self):
+        self.watch.on_event(self.event)
+
+    def __del__(self):
+        self.watch.deafened(self)
+
+
+@cython.final
 cdef class LoopWatch(Watch):
     """A loop's eye on one socket, and the calls that wait for it.
 
@@ -41,8 +57,10 @@ cdef class LoopWatch(Watch):
     cdef Turn sending
     cdef Turn exchanging
     cdef Signal ending              # where those wait who pause, None until somebody does
-    cdef bint reading               # registered with the loop
-    cdef bint writing
+    # What is registered with the loop, which holds it. NULL: nothing.
+    cdef PyObject* reading
+    cdef PyObject* writing
+    cdef bint deaf                  # the loop has let go of one unasked, and still knows the descriptor
     cdef object timer
     cdef int64_t timer_moment
     cdef Waiter spare               # for the next wait
@@ -69,27 +87,44 @@ cdef class LoopWatch(Watch):
         return the_loop_inside == <PyObject*>self.loop or not self.loop.is_running() or runs_here(self.loop)
 
     cdef int place(self, Sleeper sleeper, bint sends) except -1:
-        """Serves the call when what it waits for comes, until `remove`."""
+        """Serves the call when what it waits for comes, until `remove`. A failure places nobody."""
+        if self.deaf:
+            self.forget()
+        if sleeper.wait.events & posix.POLLIN and self.reading == NULL:
+            self.register(posix.POLLIN, self.loop.add_reader, &self.reading)
+        if sleeper.wait.events & posix.POLLOUT and self.writing == NULL:
+            self.register(posix.POLLOUT, self.loop.add_writer, &self.writing)
+        self.set_timer(sleeper.wait.until)
         if sends:
             self.sender = sleeper
         else:
             self.receiver = sleeper
-        if sleeper.wait.events & posix.POLLIN and not self.reading:
-            self.register(self.loop.add_reader, self._on_readable)
-            self.reading = True
-        if sleeper.wait.events & posix.POLLOUT and not self.writing:
-            self.register(self.loop.add_writer, self._on_writable)
-            self.writing = True
-        return self.set_timer(sleeper.wait.until)
+        return 0
 
-    cdef int register(self, object add, object callback) except -1:
+    cdef int register(self, int event, object add, PyObject** registered) except -1:
         """In a context of its own: the caller's would live as long as the connection."""
         cdef object context = PyContext_New()
+        cdef Ear ear = Ear.__new__(Ear)
+        ear.watch = self
+        ear.event = event
         PyContext_Enter(context)
         try:
-            add(self.fd, callback)
+            add(self.fd, ear)
         finally:
             PyContext_Exit(context)
+        registered[0] = <PyObject*>ear
+        return 0
+
+    cdef int forget(self) except -1:
+        """The loop shall not know the descriptor any more."""
+        cdef bint reading = self.reading != NULL or self.deaf
+        cdef bint writing = self.writing != NULL or self.deaf
+        self.reading = self.writing = NULL
+        self.deaf = False
+        if reading:
+            self.loop.remove_reader(self.fd)
+        if writing:
+            self.loop.remove_writer(self.fd)
         return 0
 
     cdef void remove(self, Sleeper sleeper) noexcept:
@@ -110,34 +145,61 @@ cdef class LoopWatch(Watch):
         if not waiter.waits() and waiter.cancellation is None:
             self.spare = waiter
 
-    def _on_readable(self):
-        self.drained = False
-        if not self.serve(posix.POLLIN):
-            # Another thread that closes the connection meanwhile leaves the descriptor to the loop.
+    cdef int on_event(self, int event) except -1:
+        if event & posix.POLLIN:
+            self.drained = False
+        if self.serve(event):
+            return 0
+        # Another thread that closes the connection meanwhile leaves the descriptor to the loop.
+        if event == posix.POLLIN:
+            self.reading = NULL
             self.loop.remove_reader(self.fd)
-            self.reading = False
-
-    def _on_writable(self):
-        if not self.serve(posix.POLLOUT):
+        else:
+            self.writing = NULL
             self.loop.remove_writer(self.fd)
-            self.writing = False
+        return 0
+
+    cdef int deafened(self, Ear ear) except -1:
+        """The loop has let go of what was registered: who waits looks at the socket and has himself placed again."""
+        if <PyObject*>ear == self.reading:
+            self.reading = NULL
+        elif <PyObject*>ear == self.writing:
+            self.writing = NULL
+        else:
+            return 0                    # as it was told to
+        self.drained = False
+        self.deaf = True
+        if (self.receiver is not None or self.sender is not None) and self.generation == posix.generation \
+                and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._look, context=PyContext_New())
+        return 0
+
+    def _look(self):
+        self.serve(posix.POLLIN | posix.POLLOUT)
 
     cdef bint serve(self, int events) except -1:
         """Serves those who wait for one of the events; False when nobody does."""
         global the_loop_inside
         cdef Sleeper receiver = self.receiver
         cdef Sleeper sender = self.sender
+        cdef Waiter waiter
         cdef bint served = False
         self.credit = CREDIT
         the_loop_inside = <PyObject*>self.loop
         try:
             if receiver is not None and receiver.wait.events & events:
                 served = True
-                receiver.on_ready()
+                waiter = receiver.on_ready()
+                receiver = None         # then its task is the last to let go of it, and it can serve again
+                if waiter is not None:
+                    waiter.wake()
             # The receiver's task has run: the sender may have been served or cancelled by it.
             if sender is not None and sender is self.sender and sender.wait.events & events:
                 served = True
-                sender.on_ready()
+                waiter = sender.on_ready()
+                sender = None
+                if waiter is not None:
+                    waiter.wake()
         finally:
             the_loop_inside = NULL
         return served
@@ -157,6 +219,7 @@ cdef class LoopWatch(Watch):
     def _on_time(self):
         cdef list late = []
         cdef Sleeper sleeper
+        cdef Waiter waiter
         cdef int64_t next_ = NEVER
         cdef int64_t now = posix.now()
         self.timer = None
@@ -169,7 +232,9 @@ cdef class LoopWatch(Watch):
         self.credit = CREDIT
         for sleeper in late:
             if sleeper.waiter is not None and sleeper.waiter.waits() and sleeper.wait.until <= now:
-                sleeper.on_time()
+                waiter = sleeper.on_time()
+                if waiter is not None:
+                    waiter.wake()
 
     cdef list sleepers(self):
         """Everybody who waits: for the socket, for a turn, for the next attempt."""
@@ -192,13 +257,11 @@ cdef class LoopWatch(Watch):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if self.reading:
-            self.reading = False
-            self.loop.remove_reader(self.fd)
-        if self.writing:
-            self.writing = False
-            self.loop.remove_writer(self.fd)
-        return 0
+        return self.forget()
+
+    cdef inline bint is_known(self) noexcept:
+        """The loop knows the descriptor."""
+        return self.reading != NULL or self.writing != NULL or self.deaf
 
     cdef int end_later(self) except -1:
         """The connection was closed in another thread: the loop's own lets go of the descriptor, then it is closed."""
@@ -231,7 +294,7 @@ cdef class LoopWay(Way):
 
     cdef bint unwatch(self, Watch watch_) except -1:
         cdef LoopWatch watch = <LoopWatch>watch_
-        if not (watch.reading or watch.writing or watch.timer is not None) or watch.loop.is_closed() \
+        if not (watch.is_known() or watch.timer is not None) or watch.loop.is_closed() \
                 or watch.generation != posix.generation:
             return False                # nothing to end, or a parent's loop, whose epoll this process must not touch
         if watch.is_here():
@@ -247,9 +310,7 @@ cdef LoopWay the_loop_way = LoopWay()
 cdef int watch_in_loop(Stream stream) except -1:
     """The running loop keeps an eye on the stream's socket from now on."""
     cdef LoopWatch watch = LoopWatch()
-    if get_running_loop is None:
-        import_asyncio()
-    watch.loop = get_running_loop()
+    watch.loop = running_loop()
     watch.thread = <size_t>pythread.PyThread_get_thread_ident()
     watch.generation = posix.generation
     watch.fd = stream.fd

@@ -109,14 +109,19 @@ cdef class Socket(Gatherer):
 
     # -- one read, one send
 
+    cdef inline bint is_drained(self, Wait* wait) noexcept:
+        """Nothing has come, that it was told of, since the last read found no more: there is no need to ask."""
+        return self.watch is not None and self.watch.drained and wait.way == <PyObject*>self.watcher \
+            and not self.draining
+
     cdef Py_ssize_t _recv(self, Room* room, Wait* wait) except? -1:
         """One successful read: > 0 bytes, 0 at the peer's end, or -errno."""
         cdef int fd = self.fd
         cdef Py_ssize_t* just_read = &self.just_read
         cdef Py_ssize_t n
         self.just_read = 0
-        if self.watch is not None and self.watch.drained and wait.way == <PyObject*>self.watcher and not self.draining:
-            return -posix.EAGAIN        # nothing has come that it was told of: no need to ask
+        if self.is_drained(wait):
+            return -posix.EAGAIN
         while True:
             if wait.sleep and self._arm(wait.deadline):
                 with nogil:

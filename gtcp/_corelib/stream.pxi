@@ -73,11 +73,15 @@ cdef class Stream(Sender):
         wait.going = True
         if not spend(wait):
             return False
-        parser.make_room(unit, &room)
         if bursting or not flushed or self.draining:
             wait.sleep = False
         self.in_target = unit.got
-        n = self.recv_some(&room, wait)
+        if self.tls is None and self.is_drained(wait):
+            self.just_read = 0
+            n = -posix.EAGAIN           # and no need of room
+        else:
+            parser.make_room(unit, &room)
+            n = self.recv_some(&room, wait)
         if n > 0:
             parser.fill(unit, n, &room)
         elif self.closed or (self.draining and (n == 0 or n == -posix.EAGAIN) and flushed and self.rests()):

@@ -34,6 +34,13 @@ cdef int import_asyncio() except -1:
     return 0
 
 
+cdef object running_loop():
+    """The loop that runs in this thread, or RuntimeError."""
+    if get_running_loop is None:
+        import_asyncio()
+    return get_running_loop()
+
+
 cdef bint runs_here(object loop) except -1:
     """Whether the loop runs in this thread."""
     try:
@@ -57,9 +64,12 @@ cdef class Waiter:
     cdef object cancellation        # the CancelledError that the task is going to get
     cdef public bint _asyncio_future_blocking
 
+    # A task asks for these two at each wait. From C, so the methods that suit Python code are slower.
+    @cython.binding(False)
     def get_loop(self):
         return self.loop
 
+    @cython.binding(False)
     def add_done_callback(self, callback, *, context=None):
         self.callback = callback
         self.context = context
@@ -131,6 +141,13 @@ cdef class Awaitable:
         """Goes on: True when `value` is the result, False when the task has to wait for `awaited`."""
         return True
 
+    @cython.final
+    cdef inline object outcome(self):
+        """The result, which the caller alone has from now on."""
+        cdef object value = self.value
+        self.value = None
+        return value
+
     def __await__(self):
         return self
 
@@ -139,13 +156,13 @@ cdef class Awaitable:
 
     def __next__(self):
         if self.proceed():
-            raise StopIteration(self.value)
+            raise StopIteration(self.outcome())
         return self.awaited
 
     def send(self, _, /):
         """Goes on, as a coroutine does."""
         if self.proceed():
-            raise StopIteration(self.value)
+            raise StopIteration(self.outcome())
         return self.awaited
 
     def throw(self, kind, value=None, trace=None, /):
@@ -168,7 +185,7 @@ cdef int send_to(object self, object _, PyObject** result) except -1:
     cdef Awaitable awaitable = <Awaitable>self
     cdef object value
     cdef bint over = awaitable.proceed()
-    value = awaitable.value if over else awaitable.awaited
+    value = awaitable.outcome() if over else awaitable.awaited
     Py_INCREF(value)
     result[0] = <PyObject*>value
     return send.PYGEN_RETURN if over else send.PYGEN_NEXT
@@ -194,12 +211,12 @@ cdef class Sleeper(Awaitable):
         waiter.rung = self.rung
         self.rung = False
 
-    cdef int on_ready(self) except -1:
-        """What wait.events asked for has come."""
+    cdef Waiter on_ready(self):
+        """What wait.events asked for has come: who is to be woken, None while it waits on."""
         raise NotImplementedError
 
-    cdef int on_time(self) except -1:
-        """The moment wait.until has passed."""
+    cdef Waiter on_time(self):
+        """The moment wait.until has passed: the same."""
         raise NotImplementedError
 
 
@@ -230,8 +247,8 @@ cdef class Rest(Sleeper):
         self.waiter = None
         return True
 
-    cdef int on_time(self) except -1:
-        return self.waiter.wake()
+    cdef Waiter on_time(self):
+        return self.waiter
 
     def throw(self, kind, value=None, trace=None, /):
         self.waiter = None

@@ -292,6 +292,8 @@ cdef class Transport(Socket):
         cdef Py_ssize_t n = 1
         room.where, room.size, room.more = scrap, RECORD, 0
         while n > 0 and not late(wait):
+            if not spend(wait):
+                return False
             n = self._recv_tls(&room, wait)
         wait.events = posix.POLLIN
         wait.until = wait.deadline

@@ -3,9 +3,11 @@
 import asyncio
 import contextvars
 import gc
+import socket
 import sys
 import threading
 import weakref
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -120,6 +122,98 @@ def test_a_call_is_awaited_once(run: Run) -> None:
                 await waiting
             far.sendall(b"y")
             assert await task == b"y"
+
+    run(main())
+
+
+def test_a_call_that_is_over_keeps_nothing(run: Run) -> None:
+    """It may serve again, so it is not dropped with what it had."""
+
+    async def main() -> None:
+        async with linked() as (conn, far):
+            data = bytearray(b"x")
+            sending, receiving = conn.send(data), conn.recv(1)
+            await sending
+            data += b"y"  # a view of it would forbid that
+            far.sendall(b"x")
+            (received,) = [await receiving]
+            assert [each for each in (conn, data) if each in gc.get_referents(sending, receiving)] == []
+            assert not any(isinstance(each, bytes) for each in gc.get_referents(receiving))
+            assert received == b"x"
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["done", "cancelled", "timed out", "never begun"])
+def test_C7_no_export_is_left_when_a_call_is_over(run: Run, end: str) -> None:
+    """Although its task is still there."""
+
+    async def main() -> None:
+        async with linked(receive_buffer=1 << 12) as (conn, far):
+            size = 5 if end == "done" else 8 << 20
+            timeout = SHORT / 10 if end == "timed out" else None
+            calls: dict[str, Callable[[bytearray], Coroutine[Any, Any, object]]] = {
+                "send": lambda buffer: conn.send(buffer, timeout=timeout),
+                "exchange": lambda buffer: conn.send_recv(buffer, 5, timeout=timeout),
+                "recv_into": lambda buffer: conn.recv_into(buffer, 5, timeout=timeout),
+            }
+            for name, call in calls.items():
+                if end == "done":
+                    far.sendall(b"reply")
+                buffer = bytearray(size)
+                task = asyncio.ensure_future(call(buffer))
+                if end in {"done", "cancelled"}:
+                    await asyncio.sleep(SHORT / 10)
+                if end in {"cancelled", "never begun"}:
+                    task.cancel()
+                await asyncio.wait([task])
+                assert task.cancelled() or (task.exception() is None) == (end == "done")
+                buffer.append(0)
+                if end == "done" and name == "send":
+                    await conn.recv(5)
+
+    run(main())
+
+
+def test_only_a_call_that_nobody_holds_serves_again(run: Run) -> None:
+    async def main() -> None:
+        async with linked() as (conn, far):
+            seen = []
+            for number in range(10):
+                far.sendall(frame(b"%d" % number))
+                seen.append(conn.recv_pkg())
+                assert await seen[-1] == b"%d" % number
+            assert len({id(call) for call in seen}) == 10
+            for call in seen:
+                with pytest.raises(RuntimeError, match="awaited already"):
+                    await call
+
+    run(main())
+
+
+def test_a_call_that_serves_again_knows_nothing_of_the_one_before(run: Run) -> None:
+    async def main() -> None:
+        async with linked() as (conn, far):
+            conn.set_buffer_wait_recv(SHORT / 10)
+            far.sendall(frame(b"one"))
+            packages = conn.packages(timeout=LONG)
+            assert await packages.__anext__() == b"one"  # at a clean end this call ends an iteration
+            far.sendall(b"burst")
+            assert await conn.recv(-1) == b"burst"  # this one is done after a silence
+            with takes(SHORT), pytest.raises(gtcp.Timeout):
+                await conn.recv_pkg(timeout=SHORT)
+            receiving = await begun(conn.recv_pkg())  # which has no limit
+            await asyncio.sleep(SHORT)
+            far.sendall(frame(b"two"))
+            assert await receiving == b"two"
+            buffer = bytearray(3)
+            far.sendall(b"abc" + frame(b"three"))
+            assert await conn.recv_into(buffer, 3) == 3
+            assert await conn.recv_pkg() == b"three"
+            assert buffer == b"abc"
+            far.shutdown(socket.SHUT_WR)
+            with pytest.raises(gtcp.EOF):
+                await conn.recv_pkg()
 
     run(main())
 

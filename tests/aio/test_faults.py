@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import mmap
 import signal
 import socket
+import struct
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,103 @@ def test_B21_memory_runs_out_at_every_allocation(name: str) -> None:
     pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
     with Peer(silent) as peer:
         child.run(without_memory, name, peer.address, options=["-W", "ignore"], within=4 * LONG)
+
+
+def reset(far: socket.socket) -> None:
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    far.close()
+
+
+WHOLE, PART = frame(b"whole"), frame(b"part")[:-1]
+RECEIVES: dict[str, Callable[[gtcp.aio.Conn], Coroutine[Any, Any, object]]] = {
+    "recv_pkg": lambda conn: conn.recv_pkg(),
+    "recv_line": lambda conn: conn.recv_line(),
+    "recv_pkgs": lambda conn: conn.recv_pkgs(3),
+}
+
+
+@pytest.mark.parametrize("name", RECEIVES)
+@pytest.mark.parametrize("sends", [False, True], ids=["alone", "and-a-sender"])
+def test_B7_bytes_and_a_reset_in_one_event(run: Run, name: str, sends: bool) -> None:
+    """uvloop tells a socket's failure once, and then nothing more."""
+
+    async def main() -> None:
+        async with linked(receive_buffer=1 << 16) as (conn, far):
+            waiting = [await begun(RECEIVES[name](conn))]
+            if sends:
+                waiting.append(await begun(conn.send(HUGE)))
+            far.sendall(PART)
+            reset(far)
+            ended, late = await asyncio.wait(waiting, timeout=LONG)
+            assert not late
+            ends = (gtcp.ResetError, gtcp.PipeError, gtcp.EOF) if sends else gtcp.ResetError  # the kernel says it once
+            assert all(isinstance(task.exception(), ends) for task in ended)
+            with pytest.raises(ends):
+                await conn.recv_pkg(timeout=LONG)
+
+    run(main())
+
+
+def test_B6_a_package_and_a_reset_in_one_event(run: Run) -> None:
+    async def main() -> None:
+        async with linked() as (conn, far):
+            waiting = await begun(conn.recv_pkg())
+            far.sendall(WHOLE)
+            reset(far)
+            assert await waiting == b"whole"
+            with pytest.raises(gtcp.ResetError):
+                await conn.recv_pkg(timeout=LONG)
+
+    run(main())
+
+
+def test_B6_the_next_connection_has_the_number_of_one_that_failed(run: Run) -> None:
+    async def main() -> None:
+        async with linked() as (conn, far):
+            waiting, number = await begun(conn.recv_pkg()), conn.fileno()
+            far.sendall(WHOLE)
+            reset(far)
+            await waiting
+        numbers = set()
+        async with contextlib.AsyncExitStack() as stack:
+            while number not in numbers:
+                conn, far = await stack.enter_async_context(linked())
+                numbers.add(conn.fileno())
+                waiting = await begun(conn.recv_pkg(timeout=LONG))
+                far.sendall(WHOLE)
+                assert await waiting == b"whole"
+
+    run(main())
+
+
+@contextlib.contextmanager
+def refusing(loop: asyncio.AbstractEventLoop, name: str) -> Iterator[None]:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, name, refuse)
+        yield
+
+
+@pytest.mark.parametrize("refused", ["add_reader", "add_writer"])
+def test_B21_a_loop_that_has_no_memory_to_watch_a_socket(refused: str) -> None:
+    """The call fails, and later events find nothing of it."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with linked(receive_buffer=1 << 12) as (conn, far):
+            with refusing(loop, refused), pytest.raises(OSError, match="No space"):
+                await conn.send_recv_pkgs([bytes(60_000)] * 300, window=300)  # waits for both directions
+            far.sendall(WHOLE)
+            await asyncio.sleep(SHORT)
+        async with linked() as (conn, far):
+            with refusing(loop, "add_reader"), pytest.raises(OSError, match="No space"):
+                await conn.recv_pkg()
+            far.sendall(WHOLE)
+            assert await conn.recv_pkg() == b"whole"
+
+    run("asyncio", main())
 
 
 # -- sending

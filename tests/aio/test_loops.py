@@ -119,6 +119,15 @@ def test_a_server_whose_loop_was_closed_may_be_closed_in_another(loop_kind: str)
     second.close()
 
 
+def test_without_a_loop_a_socket_stays_the_callers() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            gtcp.aio.Conn.from_socket(near)
+        far.sendall(b"x")
+        assert near.recv(1) == b"x"
+
+
 @pytest.mark.parametrize("busy", [False, True], ids=["at rest", "at work"])
 def test_a_loop_moves_to_another_thread(loop_kind: str, peer: Any, busy: bool) -> None:
     """Its connections go with it, also one that is dropped where they came from."""

@@ -217,6 +217,41 @@ def test_G9_both_ways_at_once(run: Run, authority: Authority) -> None:
     run(main())
 
 
+def test_close_write_never_holds_up_the_loop(run: Run, authority: Authority) -> None:
+    async def main() -> None:
+        release = asyncio.Event()
+
+        async def deaf(conn: gtcp.aio.Conn) -> None:
+            await release.wait()
+            with contextlib.suppress(gtcp.EOF):
+                while True:
+                    await conn.recv(0)
+            await conn.send(b"all")
+
+        async with (
+            serving(deaf, tls=authority.server()) as address,
+            gtcp.aio.connect(address, LONG, tls=authority.client()) as conn,
+        ):
+            sending = await begun(conn.send(bytes(32 << 20)))
+            with quick(SHORT / 2), pytest.raises(gtcp.Timeout):
+                conn.close_write()  # in the middle of a send
+            assert not sending.done()
+            release.set()
+            await sending
+            await until(lambda: is_half_closed(conn))
+            assert await conn.recv(3, timeout=LONG) == b"all"
+
+    run(main())
+
+
+def is_half_closed(conn: gtcp.aio.Conn) -> bool:
+    try:
+        conn.close_write()
+    except gtcp.Timeout:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("awaited", [True, False])
 def test_G10_a_peer_that_never_says_goodbye_does_not_hold_up_a_close(
     run: Run, authority: Authority, awaited: bool
