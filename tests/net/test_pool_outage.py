@@ -253,7 +253,7 @@ def test_E14_other_pools_do_not_notice(host: Host, make_pool: MakePool) -> None:
             pool.acquire(LONG).discard()  # each of them dials
             spent.append(time.monotonic() - start)
         spent.sort()
-        assert spent[25] <= 0.005  # a single one may be late on a busy machine
+        assert spent[25] <= LATE / 20  # a single one may be late on a busy machine
         assert spent[-1] <= LATE
         assert deaf.stats().connecting == 4
         deaf.close()
