@@ -263,10 +263,11 @@ class Lending(_core.BasePool):
         if self._watchlist is not None:
             self._watchlist.forget()
         self._filling = set()
-        if not self.closed:
-            self._call_if_needed()
 
     def _call_if_needed(self) -> None:
-        """Some pools are looked after from their beginning: to dial, or because a finalizer may have news for hooks."""
+        """Some pools are looked after from the beginning, in a child from its first lease on.
+
+        They have to dial, or a finalizer may have news for hooks.
+        """
         if self._options["min_idle"] or self._options["on_close"] is not None:
             self._call_in(0.0)

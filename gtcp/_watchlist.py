@@ -61,7 +61,11 @@ class Watchlist:
 
     def report(self) -> float | None:
         """Reports what is due; answers in how many seconds the next may be, None if nothing is held."""
-        for key, held in list(self.held.items()):
+        # A finalizer may end leases meanwhile, but not while a list of the keys is made, which makes nothing else.
+        for key in list(self.held):
+            held = self.held.get(key)
+            if held is None:
+                continue
             age = time.monotonic() - held.since
             if age < self.threshold:
                 return self.threshold - age  # the others are younger

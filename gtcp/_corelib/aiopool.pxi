@@ -212,7 +212,7 @@ cdef class AsyncPool(BasePool):
         """Fills the handle with a connection on loan: awaits it, and answers the handle."""
         cdef int64_t wait = self.timeout if timeout is UNSET else nanoseconds(timeout, "timeout")
         cdef int64_t now = posix.now()
-        cdef int64_t deadline = now + wait if wait < NEVER - now else NEVER
+        cdef int64_t deadline = after(now, wait)
         cdef Stream stream
         lease._check_new()
         if self.lease_type is None:

@@ -413,8 +413,8 @@ cdef class Gathering:
         return self.conn
 
     def __exit__(self, kind, error, trace):
-        if self.conn.closed:
-            return
+        if self.conn.closed or self.conn.is_parents():
+            return                      # in a child: what waits is the parent's to send
         self.conn._gather(-1)
         if kind is None:
             self.conn.flush()

@@ -44,6 +44,10 @@ cdef class BaseConn:
             raise ClosedError("the lease belongs to the process that forked this one")
         return stream
 
+    cdef inline bint is_parents(self) noexcept:
+        """The connection was opened by the process that forked this one."""
+        return self.stream is not None and self.stream.generation != posix.generation
+
     cdef inline void told(self, Py_ssize_t size, Py_ssize_t packages) noexcept:
         """So many bytes have been sent, and so many of them as packages."""
         self.owed = self.owed or size > 0
@@ -113,13 +117,13 @@ cdef class BaseConn:
 
     @property
     def closed(self):
-        """This side has closed the connection, or the lease is over."""
-        return self.stream is None or self.stream.closed
+        """This side has closed the connection, or the lease is over; in a child, a lease of the parent."""
+        return self.stream is None or self.stream.closed or (self.home is not None and self.is_parents())
 
     def is_alive(self):
         """The connection is open as far as the kernel knows: neither side closed or broke it. No round trip."""
         cdef int said
-        if self.stream is None or self.stream.closed or self.stream.broken is not None:
+        if self.closed or self.stream.broken is not None:
             return False
         said = self.stream.says()
         return said > 0 or said == -posix.EAGAIN

@@ -44,6 +44,11 @@ cdef int64_t nanoseconds(object value, str name) except -1:
     return NEVER if x >= FAR_SECONDS else <int64_t>ceil(x * 1e9)
 
 
+cdef inline int64_t after(int64_t moment, int64_t duration) noexcept:
+    """The moment so much later; NEVER is later than any."""
+    return moment + duration if duration < NEVER - moment else NEVER
+
+
 cdef int64_t deadline_of(object timeout, int64_t limit) except -1:
     """The moment `timeout` seconds from now, or `limit` if that is earlier."""
     cdef int64_t wait, moment

@@ -28,6 +28,7 @@ cdef class Lender(Seeker):
     cdef bint mourns
     cdef dict held                  # what `_hold` notes of each lease, by id; None when nobody watches them
     cdef list unmourned             # (stream, reason) of what ended where no hook can run: in finalizers, amid acquire
+    cdef bint unwatched             # in a child nobody looks after the pool before its first lease
     cdef int64_t tended_until       # a pool below min_idle need not be looked after before this moment
     cdef object __weakref__
 
@@ -37,7 +38,7 @@ cdef class Lender(Seeker):
     cdef int lend(self, BaseConn lease, object timeout) except -1:
         cdef int64_t wait = self.timeout if timeout is UNSET else nanoseconds(timeout, "timeout")
         cdef int64_t now = posix.now()
-        cdef int64_t deadline = now + wait if wait < NEVER - now else NEVER
+        cdef int64_t deadline = after(now, wait)
         cdef Stream stream
         cdef int attempt = 0, spoilt = 0
         cdef int64_t pause
@@ -79,9 +80,12 @@ cdef class Lender(Seeker):
 
     cdef int note_lease(self, BaseConn lease, int64_t now) except -1:
         """Tells who watches over leases and idle connections. If that fails, the lease ends."""
-        if self.held is None and self.idle.size >= self.min_idle:
+        if self.held is None and self.idle.size >= self.min_idle and not self.unwatched:
             return 0
         try:
+            if self.unwatched:
+                self.unwatched = False
+                self._call_if_needed()
             if self.held is not None:
                 self._hold(lease)
             if self.idle.size < self.min_idle:
@@ -188,7 +192,7 @@ cdef class Lender(Seeker):
         if stream.closed or stream.end != OPEN or stream.broken is not None:
             raise BrokenError("the dial has left a connection that is closed or out of step")
         if lifetime is not None:
-            stream.expires_at = stream.born + nanoseconds(lifetime, "lifetime")
+            stream.expires_at = after(stream.born, nanoseconds(lifetime, "lifetime"))
         conn.stream = None
         return stream
 
@@ -314,6 +318,7 @@ cdef class Lender(Seeker):
     cdef int after_fork(self) except -1:
         self.seekers = set()
         self.unmourned = []
+        self.unwatched = True
         FreeList.after_fork(self)
         self._forked()
         return 0

@@ -77,7 +77,7 @@ cdef class BasePool(Lender):
 
     def _call_in(self, seconds_):
         """Has the pool looked after in so many seconds."""
-        self.call_at(posix.now() + nanoseconds(seconds_, "seconds"))
+        self.call_at(after(posix.now(), nanoseconds(seconds_, "seconds")))
 
     def _next_try(self):
         """Seconds until the address may be dialled again; None when the limits forbid it."""

@@ -48,9 +48,10 @@ def home_of(loop: asyncio.AbstractEventLoop) -> Home:
     """What is known in the running loop."""
     home = _homes.get(loop)
     if home is None:
-        for other in [each for each in _homes if each.is_closed()]:
-            for pool in list(_homes.pop(other).pools):
-                pool._shut()  # that loop told nobody of its end, and nobody can use these any more
+        for other in list(_homes):  # loops of other threads come and go meanwhile
+            if other.is_closed() and (ended := _homes.pop(other, None)) is not None:
+                for pool in list(ended.pools):
+                    pool._shut()  # that loop told nobody of its end, and nobody can use these any more
         home = _homes[loop] = Home()
     return home
 

@@ -14,6 +14,7 @@ import pytest
 
 import gtcp
 import gtcp.aio
+from gtcp.aio import _loops
 from support.calls import Call
 from support.leaks import descriptors
 from support.loops import LoopThread, new_loop
@@ -290,3 +291,18 @@ def watched(loop: asyncio.AbstractEventLoop) -> list[int]:
     selector: Any = loop._selector  # type: ignore[attr-defined]
     own: Any = loop._ssock  # type: ignore[attr-defined]
     return [fd for fd in list(selector.get_map()) if fd != own.fileno()]
+
+
+def test_a_loop_begins_while_another_thread_clears_away_one_that_has_ended() -> None:
+    class Ended:
+        def is_closed(self) -> bool:
+            del _loops._homes[self]  # type: ignore[arg-type]  # as the other thread does
+            return True
+
+    for _ in range(2):
+        _loops._homes[Ended()] = _loops.Home()  # type: ignore[index]
+
+    async def main() -> None:
+        assert gtcp.aio.pools() == []
+
+    asyncio.run(main())

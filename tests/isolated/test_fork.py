@@ -15,6 +15,7 @@ from collections.abc import Callable
 import pytest
 
 import gtcp
+from gtcp import _core
 from support import child
 from support.collector import at_collection
 from support.crew import Worker, results
@@ -87,8 +88,11 @@ def connection(kind: str, ending: str) -> None:
                     conn.close()
                 case "abort":
                     conn.abort()
+                case "leave":
+                    gathering.__exit__(None, None, None)
+            assert kind == "conn" or (conn.closed and not conn.is_alive())
 
-        with conn.gathered():
+        with (gathering := conn.gathered()):
             conn.send(b"pi")
             join(fork(in_the_child))
             conn.send(b"ng")
@@ -100,7 +104,7 @@ def connection(kind: str, ending: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["conn", "lease"])
-@pytest.mark.parametrize("ending", ["exit", "close", "abort"])
+@pytest.mark.parametrize("ending", ["exit", "close", "abort", "leave"])
 def test_E19_a_child_leaves_a_connection_to_its_parent(kind: str, ending: str) -> None:
     child.run(connection, kind, ending)
 
@@ -144,6 +148,25 @@ def expiring_pool() -> None:
 
 def test_E19_idle_connections_of_a_child_expire_too() -> None:
     child.run(expiring_pool)
+
+
+def ready_pool() -> None:
+    with Peer(Talker()) as peer, gtcp.Pool(peer.address, min_idle=2) as pool:
+        eventually(lambda: pool.stats().idle == 2)
+
+        def in_the_child() -> None:
+            shift = _core.alarm.attend()
+            assert shift  # nobody was there: this may be the moment before an exec
+            _core.alarm.resign(shift)
+            with pool.acquire():
+                eventually(lambda: pool.stats().idle == 2)
+
+        join(fork(in_the_child))
+        eventually(lambda: peer.accepted == 5)
+
+
+def test_E19_min_idle_holds_in_a_child_from_its_first_lease_on() -> None:
+    child.run(ready_pool)
 
 
 def generations() -> None:

@@ -3,15 +3,18 @@
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import gtcp
+from gtcp._watchlist import Held, Watchlist
 from net.ends import Host, MakePool, Serve
 from net.handlers import address_of, echo, echo_packages
 from support.calls import Call
+from support.collector import at_collection
 from support.crew import results, together
 from support.faces import everywhere
 from support.peers import closed_address
@@ -24,6 +27,23 @@ def balanced(pool: gtcp.Pool) -> bool:
     stats = pool.stats()
     assert (stats.in_use, stats.connecting, stats.waiting) == (0, 0, 0)
     return stats.idle == stats.created - sum(stats.closed.values())
+
+
+@pytest.mark.parametrize("name", ["max_lifetime", "ttl", "leak_threshold"])
+def test_durations_that_nobody_lives_to_see(host: Host, make_pool: MakePool, name: str) -> None:
+    pool = make_pool(host.address, **{name: 1e12})
+    for _ in range(3):
+        pool.acquire().close()
+    assert pool.stats().created == 1
+
+
+@pytest.mark.parametrize("number", range(2, 8))
+def test_E22_leases_that_a_collection_ends_while_they_are_looked_at(number: int) -> None:
+    watchlist = Watchlist(gtcp.Address("h", 80), LONG)
+    for key in range(10):
+        watchlist.held[key] = Held(time.monotonic(), "", [])
+    with at_collection(number, lambda: watchlist.held.pop(9)):
+        assert watchlist.report() is not None
 
 
 # -- connections that are ready
