@@ -32,6 +32,9 @@ class Interruption:
 @contextmanager
 def swept() -> Iterator[None]:
     """What is there already is out of the collector's sight: late in a long run it takes seconds to look at."""
+    if gc.get_freeze_count():  # it is already
+        yield
+        return
     gc.collect()
     gc.freeze()
     try:
