@@ -229,6 +229,9 @@ class BaseConn:
     def _cut(self, reason: str) -> bool:
         """Closes at once; who waits gets ClosedError with the reason. False when it is closed already."""
 
+    def _arriving(self) -> bool:
+        """What was sent has yet to arrive, and would be lost if the connection was closed now."""
+
     @property
     def _reason(self) -> str | None:
         """Why a server cut it."""

@@ -173,18 +173,20 @@ class Service(Serving[Conn]):
             if error is not None:
                 error = self._judge(conn, error)
             if error is None or isinstance(error, Exception):
-                failure = self._flush(conn)
+                failure = self._let_arrive(conn)
                 if error is None and failure is not None:
                     error = self._judge(conn, failure)
         finally:
             self._end(conn, error)
             _serving.set(None)
 
-    def _flush(self, conn: Conn) -> BaseException | None:
-        """Lets the replies leave that the handler gave; answers what went wrong."""
+    def _let_arrive(self, conn: Conn) -> BaseException | None:
+        """Lets the client have the replies that the handler gave; answers what went wrong."""
         try:
             if self._gather and not conn.closed:
                 conn.flush()
+            for pause in self._until_arrived(conn):
+                _core.sleep(pause)
         except BaseException as error:  # noqa: BLE001
             return error
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Generic
 
 from gtcp._dial import tune
@@ -13,6 +14,11 @@ from gtcp._report import ConnT, Report
 
 if TYPE_CHECKING:
     import socket
+
+# How long the last bytes of a connection may take to arrive, in seconds, and the pauses between two looks.
+_ARRIVAL = 5.0
+_SHORTEST_LOOK = 0.001
+_LONGEST_LOOK = 0.05
 
 
 class Serving(Generic[ConnT]):
@@ -74,6 +80,17 @@ class Serving(Generic[ConnT]):
         self._report.tell_error(None, error)
 
     # -- the end
+
+    def _until_arrived(self, conn: ConnT) -> Iterator[float]:
+        """Seconds to sleep, again and again, until nothing can be lost any more that was sent to the client.
+
+        Bytes that come and that nobody reads make the kernel answer a close by a reset.
+        """
+        end = time.monotonic() + _ARRIVAL
+        look = _SHORTEST_LOOK
+        while conn._arriving() and time.monotonic() < end:
+            yield look
+            look = min(2 * look, _LONGEST_LOOK)
 
     def _drain(self) -> None:
         """Ends the connections where nobody is at work: those that wait for the peer's next words, or agree on TLS."""

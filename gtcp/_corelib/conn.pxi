@@ -221,6 +221,11 @@ cdef class BaseConn:
         self._end(True)
         return True
 
+    def _arriving(self):
+        """What was sent has yet to arrive, and would be lost if the connection was closed now."""
+        cdef Stream stream = self.stream
+        return stream is not None and isinstance(stream.remote, tuple) and stream.arriving()    # else it is no TCP
+
     @property
     def _reason(self):
         """Why a server cut it, or None."""

@@ -15,11 +15,15 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <linux/sockios.h>
+#endif
 
 #define GTCP_SECOND INT64_C(1000000000)
 #define GTCP_MILLISECOND INT64_C(1000000)
@@ -140,6 +144,23 @@ static inline int gtcp_look(int fd)
         n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     return n >= 0 ? (int)n : -errno;
+}
+
+/* How many bytes have been sent that the peer's system has yet to confirm; 0 where nobody tells. */
+static inline int gtcp_unconfirmed(int fd)
+{
+    int n = 0;
+#if defined(SIOCOUTQ)
+    if (ioctl(fd, SIOCOUTQ, &n) < 0)
+        n = 0;
+#elif defined(SO_NWRITE)
+    socklen_t size = sizeof n;
+    if (getsockopt(fd, SOL_SOCKET, SO_NWRITE, &n, &size) < 0)
+        n = 0;
+#else
+    (void)fd;
+#endif
+    return n;
 }
 
 /* `which` is SO_RCVTIMEO or SO_SNDTIMEO, `timeout` in nanoseconds, 0 for none. */

@@ -18,6 +18,7 @@ cdef extern from "gtcp_posix.h" nogil:
         const char* data, Py_ssize_t size, Py_ssize_t sent, int flags)
     int poll_one "gtcp_poll_one"(int fd, int events, int64_t timeout)
     int look "gtcp_look"(int fd)
+    int unconfirmed "gtcp_unconfirmed"(int fd)
     int set_timeout "gtcp_set_timeout"(int fd, int which, int64_t timeout)
     int set_abort "gtcp_set_abort"(int fd)
     int adopt "gtcp_adopt"(int fd)

@@ -84,7 +84,7 @@ cdef class Stream(Sender):
             n = self.recv_some(&room, wait)
         if n > 0:
             parser.fill(unit, n, &room)
-        elif self.closed or (self.draining and (n == 0 or n == -posix.EAGAIN) and flushed and self.rests()):
+        elif self.closed or (flushed and self.ends(n)):
             self.raise_closed()
         elif n == -posix.EAGAIN:
             wait.events = posix.POLLIN if flushed else posix.POLLIN | posix.POLLOUT
@@ -106,7 +106,13 @@ cdef class Stream(Sender):
         """Nothing is under way: no unit has begun to arrive, and no exchange waits for its reply."""
         return self.parser.pending() == 0 and not self.in_target and self.just_read <= 0 \
             and (self.tls is None or not self.tls.inside_record()) \
-            and (self.shut or not self.exchanging.owner and not self.sending.owner)     # it did when it was shut
+            and not self.exchanging.owner and not self.sending.owner
+
+    cdef inline bint ends(self, Py_ssize_t n) noexcept:
+        """A server that ends is done with a connection on which a read gave this."""
+        if n != 0 and n != -posix.EAGAIN:
+            return False
+        return self.draining and ((self.shut and n == 0) or self.rests())
 
     cdef int drain(self) except -1:
         """Ends the receive that waits for the peer's next unit, and later ones; what has arrived is delivered."""

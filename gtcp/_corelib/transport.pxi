@@ -253,6 +253,18 @@ cdef class Transport(Socket):
             rounds -= 1
         return 0
 
+    cdef bint arriving(self) noexcept:
+        """Before the end: what was sent has yet to reach the peer, and a close might be a reset, which costs it that.
+
+        What the peer still says is swallowed.
+        """
+        if self.closed or self.receiver or self.generation != posix.generation or posix.poll_one(self.fd, 0, 0) != 0:
+            return False
+        if not self.draining and self.broken is None and posix.look(self.fd) <= 0:
+            return False
+        self.swallow()
+        return posix.unconfirmed(self.fd) > 0
+
     cdef bint farewell_step(self, Wait* wait, bint patient) except -1:
         """True when both have said goodbye (or only this side, if it is not patient), False with wait.events set."""
         if not self.goodbye_step(wait):

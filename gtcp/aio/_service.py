@@ -157,6 +157,9 @@ class Service(Serving[Conn]):
             error = self._report.judge(conn, raised, ending=self.ending)
         finally:
             try:
+                if error is None or isinstance(error, Exception):
+                    for pause in self._until_arrived(conn):
+                        await asyncio.sleep(pause)
                 await conn.close()
             finally:
                 self._end(conn, error)

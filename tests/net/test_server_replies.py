@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -12,6 +13,7 @@ import pytest
 import gtcp
 from net.ends import Serve
 from support.calls import Call
+from support.loops import LOOPS
 from support.peers import frame, read
 from support.timing import LONG, SHORT, eventually, quick
 
@@ -25,6 +27,9 @@ def concurrency(request: pytest.FixtureRequest) -> str:
     if request.param == "greenlets":
         pytest.importorskip("greenlet")
     return str(request.param)
+
+
+everywhere = pytest.mark.parametrize("concurrency", ["threads", "greenlets", *LOOPS], indirect=True)
 
 
 @pytest.fixture(params=["handler", "pkg_handler"])
@@ -120,6 +125,54 @@ def test_F11_what_comes_after_all_is_answered(answering: Answering, client: sock
     assert read(client, 2 * (2 + len(REPLY))) == 2 * frame(REPLY)
     assert is_over(client)
     assert stopping.result() == 0
+
+
+@pytest.mark.parametrize("concurrency", ["threads"], indirect=True)
+def test_F11_a_request_that_begins_after_the_end_is_none(
+    answering: Answering, client: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While replies leave; in greenlets a greenlet sends those, and its end is the connection's."""
+    server = answering(lambda _: REPLY)
+    ask(client, server, b"?")
+    stopping = shutting_down(server, LONG)
+    client.sendall(b"\0\5ab")
+    assert read(client, 2 + len(REPLY)) == frame(REPLY)
+    assert is_over(client)
+    assert stopping.result() == 0
+    assert caplog.records == []
+
+
+def test_F11_a_client_that_goes_on_asking_has_its_replies(answering: Answering, client: socket.socket) -> None:
+    """The kernel answers a close with unread bytes by a reset, and forgets what it has yet to send."""
+    server = answering(lambda _: REPLY)
+    conn = ask(client, server, b"?")
+    stopping = shutting_down(server, LONG)
+    received = b""
+    while conn._activity()[0]:  # the last bytes have yet to find room
+        received += client.recv(1000)
+        threading.Event().wait(0.001)
+    client.sendall(b"more" * 10000)
+    assert received + read(client, 2 + len(REPLY) - len(received)) == frame(REPLY)
+    assert is_over(client)
+    assert stopping.result() == 0
+
+
+@everywhere
+def test_F5_replies_arrive_though_the_client_says_more(
+    serve: Serve, client: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(conn: gtcp.Conn) -> None:
+        for _ in conn.packages(gtcp.PkgOption(max_data_size=10)):
+            conn.send_pkg(bytes(1000))
+
+    server = serve(handler)
+    connect(client, server)
+    client.sendall(20 * frame(b"?") + frame(bytes(11)) + bytes(100_000))
+    eventually(lambda: caplog.records)
+    assert read(client, 20 * 1002) == 20 * frame(bytes(1000))
+    assert is_over(client)
+    eventually(lambda: not server.connections)
+    assert server.stats().failed == 1
 
 
 def test_F5_replies_leave_before_a_failure_ends_the_connection(
