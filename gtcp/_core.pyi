@@ -3,6 +3,7 @@
 Moments are `time.monotonic()` seconds, durations are seconds; None means no limit for both.
 """
 
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractContextManager
 from socket import socket
@@ -363,6 +364,9 @@ class Tls:
 class AsyncConn(BaseConn):
     """A handle whose calls are awaited; what they answer is a coroutine."""
 
+    _opening: bool
+    """A task is at it."""
+
     def send(
         self, data: Buffer, retry: Retry | None = None, *, timeout: float | None = None
     ) -> Coroutine[object, None, None]:
@@ -599,8 +603,9 @@ class BlockingPool(BasePool):
 class AsyncPool(BasePool):
     """A pool whose callers are tasks of one event loop.
 
-    `_greet` and `_redial` of its subclass answer awaitables here, and `_part` may: `_spawn(coroutine) -> Task` makes a
-    task of that. `_bound(loop)`: the pool belongs to this loop from now on. `_tend()`: it wants to be looked after.
+    `_greet` and `_redial` of its subclass answer awaitables here, and `_part` may: `_spawn(coroutine, follow) -> Task`
+    makes a task of that, whose end `follow(task)` follows. `_bound(loop)`: the pool belongs to this loop from now on.
+    `_tend()`: it wants to be looked after.
     """
 
     def _enter_loop(self) -> None:
@@ -608,6 +613,9 @@ class AsyncPool(BasePool):
 
     def _check_loop(self) -> None:
         """The pool's loop runs here, or RuntimeError. Before it has one and after the end of that, no error."""
+
+    def _loop_for_tasks(self) -> AbstractEventLoop:
+        """The pool's own, running or not; after the end of that, and before it has one, the running one."""
 
     def _lend(self, lease: _C, timeout: float | None = ...) -> Coroutine[object, object, _C]:
         """Fills a new handle with a connection on loan and answers it."""

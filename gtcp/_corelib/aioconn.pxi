@@ -43,6 +43,7 @@ cdef EndOf end_of(object task):
 
 cdef class AsyncConn(BaseConn):
     """A handle whose calls are awaited. It belongs to the loop that opened it, and to that loop's thread."""
+    cdef public bint _opening       # a task is at it
     cdef object last_words          # the task that brings a lease to its end, when the hook for that takes its time
 
     cdef Operation ready(self, Operation call, int roles, object timeout, object retry):
@@ -261,7 +262,7 @@ cdef class AsyncConn(BaseConn):
         return watch.check_loop() if watch.loop.is_running() else 0
 
     def __aenter__(self):
-        return self._opened() if self.stream is None and self.home is None else done(self)
+        return self._opened() if self._opening or (self.stream is None and self.home is None) else done(self)
 
     def __aexit__(self, kind, error, trace):
         if kind is None:

@@ -11,6 +11,18 @@ cimport gtcp._corelib.posix as posix
 cimport gtcp._corelib.pythread as pythread
 
 
+cdef enum:
+    # Turns of the loop in which a dial that need not wait comes to its end: who has no time gets its connection.
+    DIAL_TURNS = 4
+
+
+cdef int check_unopened(AsyncConn lease) except -1:
+    if lease._opening:
+        raise ConcurrencyError("another task is opening this connection")
+    lease._check_new()
+    return 0
+
+
 cdef class Tick:
     """The pool's timer, as the loop knows it: it does not keep the pool alive."""
     cdef object pool
@@ -79,6 +91,10 @@ cdef class AsyncPool(BasePool):
             self.after_fork()
         if self.loop is not None and not self.loop.is_closed():
             self.enter_loop()
+
+    def _loop_for_tasks(self):
+        """The pool's own, running or not; after the end of that, and before it has one, the running one."""
+        return get_running_loop() if self.loop is None or self.loop.is_closed() else self.loop
 
     cdef int set_timer(self, int64_t moment) except -1:
         """Somebody wants to be told when the moment has come. A later one than the timer's is set when that fires."""
@@ -164,6 +180,7 @@ cdef class AsyncPool(BasePool):
         """A connection that comes back or a new one, whichever is there first."""
         cdef Claim claim = Claim()
         cdef Stream stream
+        cdef int turns = 0
         claim.parker = parker_in_loop(self.loop, self.thread)
         stream = self.borrow(posix.now())   # making these can run finalizers, and they can end leases
         if stream is not None:
@@ -174,8 +191,12 @@ cdef class AsyncPool(BasePool):
                 while claim.queue is self.waiting:
                     if claim.dial == DIAL_ALLOWED:
                         self.begin(claim, deadline)
+                        turns = DIAL_TURNS
                     elif claim.parker.woken:
                         claim.parker = parker_in_loop(self.loop, self.thread)
+                    elif turns and deadline <= posix.now():
+                        turns -= 1
+                        await sleep_in_loop(0)
                     else:
                         await self.rest(claim.parker, self.patience(claim, deadline))
                         if not claim.parker.woken and claim.queue is self.waiting:
@@ -194,7 +215,7 @@ cdef class AsyncPool(BasePool):
         """Waits until all leases of the closed pool have come back; at the deadline closes the others' connections."""
         cdef int64_t until = moment_of(deadline)
         cdef Parker parker
-        while not self.drained.is_set and until > posix.now():
+        while not self.drained.is_set and until > posix.now() and not self.loop.is_closed():
             self.enter_loop()
             parker = parker_in_loop(self.loop, self.thread)
             if self.drained.is_set:     # by a finalizer
@@ -208,13 +229,13 @@ cdef class AsyncPool(BasePool):
 
     # -- lending
 
-    def _lend(self, BaseConn lease not None, timeout=UNSET):
+    def _lend(self, AsyncConn lease not None, timeout=UNSET):
         """Fills the handle with a connection on loan: awaits it, and answers the handle."""
         cdef int64_t wait = self.timeout if timeout is UNSET else nanoseconds(timeout, "timeout")
         cdef int64_t now = posix.now()
         cdef int64_t deadline = after(now, wait)
         cdef Stream stream
-        lease._check_new()
+        check_unopened(lease)
         if self.lease_type is None:
             raise PoolClosed("the pool was never opened")
         self.enter_loop()
@@ -229,32 +250,34 @@ cdef class AsyncPool(BasePool):
         self.note_lease(lease, now)
         return done(lease)
 
-    async def _lend_later(self, BaseConn lease, int64_t since, int64_t deadline):
+    async def _lend_later(self, AsyncConn lease, int64_t since, int64_t deadline):
         """The same when somebody has to be waited for."""
         cdef Stream stream
         cdef int64_t pause
         cdef int attempt = 0, spoilt = 0
-        while True:
-            stream = self.borrow(posix.now())
-            if stream is None:
-                stream = await self._obtain(since, deadline)
-            if lease.home is not None:
-                self.give_back(stream, posix.now())
-                lease._check_new()      # another task has opened it meanwhile
-            self.fill(lease, stream, posix.now())
-            if not self.greets or await self._welcome(lease, stream, deadline):
-                self.note_lease(lease, posix.now())
-                return lease
-            attempt += 1
-            pause = 0
-            if not lease.reused or not stream.closed:
-                spoilt += 1
-                pause = self.pause_after(spoilt)
-            since = posix.now()
-            if pause >= deadline - since:
-                self.timeouts += 1
-                raise self.timed_out(f"no connection passed the check in time, {attempt} did not")
-            await sleep_in_loop(pause / 1e9)
+        check_unopened(lease)
+        lease._opening = True
+        try:
+            while True:
+                stream = self.borrow(posix.now())
+                if stream is None:
+                    stream = await self._obtain(since, deadline)
+                self.fill(lease, stream, posix.now())
+                if not self.greets or await self._welcome(lease, stream, deadline):
+                    self.note_lease(lease, posix.now())
+                    return lease
+                attempt += 1
+                pause = 0
+                if not lease.reused or not stream.closed:
+                    spoilt += 1
+                    pause = self.pause_after(spoilt)
+                since = posix.now()
+                if pause >= deadline - since:
+                    self.timeouts += 1
+                    raise self.timed_out(f"no connection passed the check in time, {attempt} did not")
+                await sleep_in_loop(pause / 1e9)
+        finally:
+            lease._opening = False
 
     async def _welcome(self, BaseConn lease, Stream stream, int64_t deadline):
         """`greet` for a check and a hook that may be awaited."""
@@ -296,14 +319,13 @@ cdef class AsyncPool(BasePool):
 
     cdef int part(self, BaseConn lease, Stream stream) except -1:
         """The hook may take its time: then a task ends the loan."""
-        cdef object verdict, hook
+        cdef object verdict
         lease.parting = True
         lease.answered = True           # a connection that turns out to be dead is not replaced
         try:
             verdict = self._part(lease)
             if not isinstance(verdict, bool):
-                (<AsyncConn>lease).last_words = hook = self._spawn(verdict)
-                hook.add_done_callback(partial(self._see_off, lease))   # also when it is cancelled before it begins
+                (<AsyncConn>lease).last_words = self._spawn(verdict, partial(self._see_off, lease))
                 return 0
         except:
             self.end_loan(lease, stream, ERROR)
@@ -311,8 +333,9 @@ cdef class AsyncPool(BasePool):
         return self.end_loan(lease, stream, self.verdict(lease, stream) if verdict else ERROR)
 
     def _see_off(self, AsyncConn lease not None, hook):
-        """The task of the hook has ended; its value is whether that succeeded."""
+        """The task of the hook has ended, perhaps before it began; its value is whether that succeeded."""
         cdef Stream stream = lease.stream
-        cdef bint accepted = not hook.cancelled() and hook.exception() is None and hook.result()
+        # One that is not done has been given up with its loop.
+        cdef bint accepted = hook.done() and not hook.cancelled() and hook.exception() is None and hook.result()
         lease.last_words = None
         self.end_loan(lease, stream, self.verdict(lease, stream) if accepted else ERROR)

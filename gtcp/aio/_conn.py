@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
 from gtcp._conn import Handle, tls_context
-from gtcp._errors import ConcurrencyError
+from gtcp._errors import ClosedError, ConcurrencyError
 from gtcp._options import PkgOption, Retry
 from gtcp._resolve import LOCALHOST
 from gtcp.aio import _dial
@@ -31,7 +31,7 @@ class Conn(_core.AsyncConn, Handle):
     (see BrokenError).
     """
 
-    __slots__ = ("_opening", "_target")
+    __slots__ = ("_target",)
 
     def __init__(
         self,
@@ -44,15 +44,16 @@ class Conn(_core.AsyncConn, Handle):
         self._check_new()
         _core.to_deadline(timeout)
         self._target = parse(addr), timeout, tls_context(tls, server_hostname), server_hostname
-        self._opening = False
 
     def __await__(self) -> Generator[Any, Any, Self]:
         return self._opened().__await__()
 
     async def _opened(self) -> Self:
-        self._check_new()
         if self._opening:
             raise ConcurrencyError("another task is opening this connection")
+        self._check_new()
+        if not hasattr(self, "_target"):
+            raise ClosedError("the connection was never opened")
         address, timeout, context, server_hostname = self._target
         self._opening = True
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
+from gtcp._errors import ClosedError
 from gtcp._lease import give_up
 from gtcp.aio._conn import Conn
 
@@ -57,7 +58,12 @@ class PoolConn(Conn):
         self._timeout = timeout
 
     def _opened(self) -> Coroutine[object, object, Self]:
-        lender = self._lender if self._lender is not None else _find(self._address, *self._tls)
+        try:
+            lender = self._lender
+        except AttributeError:
+            raise ClosedError("the connection was never opened") from None
+        if lender is None:
+            lender = _find(self._address, *self._tls)
         return lender._lend(self, self._timeout)  # type: ignore[return-value]
 
     @classmethod

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from gtcp.aio._pooloptions import Check, Dial
 
 logger = logging.getLogger("gtcp")
+
+_Follow = Callable[["asyncio.Task[Any]"], object]
+_Tasks = dict["asyncio.Task[Any]", _Follow]
 
 
 class Pool(_core.AsyncPool, Lending):
@@ -77,9 +80,9 @@ class Pool(_core.AsyncPool, Lending):
         on_release: Callable[[PoolConn], object] | None = None,
         on_close: Callable[[Conn, str], object] | None = None,
     ) -> None:
-        # Dials and hooks under way; the loop itself holds tasks weakly.
-        self._dials: set[asyncio.Task[Any]] = set()
-        self._hooks: set[asyncio.Task[Any]] = set()
+        # Dials and hooks under way, and what follows their ends; the loop itself holds tasks weakly.
+        self._dials: _Tasks = {}
+        self._hooks: _Tasks = {}
         # For the shared pools: made by PoolConn, not by get_pool; how it is forgotten.
         self._implicit = True
         self._forget: Callable[[], None] | None = None
@@ -126,41 +129,34 @@ class Pool(_core.AsyncPool, Lending):
         users, who get ClosedError. Answers how many these were.
 
         It waits for dials and hooks under way too: until the same moment, or without `timeout` for `check_timeout`
-        seconds.
-        RuntimeError in another loop.
+        seconds; then they go on. RuntimeError in another loop.
         """
-        deadline = None if timeout is UNSET else _core.to_deadline(timeout)
+        deadline = _core.to_deadline(self._options["check_timeout"] if timeout is UNSET else timeout)
         self._check_loop()
         self._shut()
         if self._forget is not None:
             self._forget()
-        self._bury_the_lost()
-        for task in self._dials:
-            task.cancel()
-        until = _core.to_deadline(self._options["check_timeout"]) if timeout is UNSET else deadline
-        if ending := self._dials - {asyncio.current_task()}:
-            await asyncio.wait(ending, timeout=_core.remaining(until))
+        await _ended(self._dials, deadline)
         cut = 0 if timeout is UNSET else await self._drain(deadline)
-        await self._mourned(until)
+        await _ended(self._hooks, deadline)
         return cut
 
-    def _bury_the_lost(self) -> None:
-        """Tasks of a loop that has been closed never come to their end: they end here."""
+    def _shut(self) -> None:
+        super()._shut()
+        for dial in list(self._dials):
+            if not dial.get_loop().is_closed():
+                dial.cancel()
         for tasks in (self._dials, self._hooks):
             for task in [each for each in tasks if each.get_loop().is_closed()]:
-                tasks.discard(task)
-                with contextlib.suppress(RuntimeError):  # as a wait in that loop leaves
-                    task.get_coro().close()
-
-    async def _mourned(self, deadline: float | None) -> None:
-        """Waits for hooks, also for those that begin meanwhile; one that asks does not wait for itself."""
-        while (hooks := self._hooks - {asyncio.current_task()}) and not is_over(deadline):
-            await asyncio.wait(hooks, timeout=_core.remaining(deadline))
+                follow = tasks.pop(task)
+                with contextlib.suppress(asyncio.CancelledError, StopIteration, RuntimeError):
+                    task.get_coro().throw(asyncio.CancelledError())
+                follow(task)
 
     async def _end(self) -> None:
         """Closes the pool because its loop ends: what goes on after that is cancelled."""
         await self.close()
-        while tasks := self._hooks | self._dials:
+        while tasks := [*self._dials, *self._hooks]:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -196,20 +192,20 @@ class Pool(_core.AsyncPool, Lending):
 
     def _cancel(self, doing: _Doing) -> bool:
         """Nobody wants the result of a dial: True when that ends it, in the loop's next turn."""
-        return doing.dial is not None and doing.dial.cancel()
+        return doing.dial is not None and (doing.dial.get_loop().is_closed() or doing.dial.cancel())
 
     def _start_dial(self, claim: _core.Claim, until: float | None) -> asyncio.Task[None]:
         """Begins a dial in a task of its own: its caller may be served otherwise meanwhile."""
         doing = _Doing(self.addr)
-        doing.dial = dial = self._keep(self._dials, self._bring(claim, until, doing))
-        dial.add_done_callback(lambda dial: self._cancelled(claim) if dial.cancelled() else None)
+        doing.dial = dial = self._keep(self._dials, self._bring(claim, until, doing), partial(self._dial_ended, claim))
         self._pass_on(claim, doing)
         return dial
 
-    def _cancelled(self, claim: _core.Claim) -> None:
-        """A dial has been cancelled, perhaps before it began."""
-        error = PoolClosed("the pool is closed") if self.closed else ClosedError("the dial was cancelled")
-        self._fail(claim, error, None)
+    def _dial_ended(self, claim: _core.Claim, dial: asyncio.Task[None]) -> None:
+        """The task of a dial has ended, perhaps before it began, or its loop has been closed."""
+        if not dial.done() or dial.cancelled():
+            error = PoolClosed("the pool is closed") if self.closed else ClosedError("the dial was cancelled")
+            self._fail(claim, error, None)
 
     async def _bring(self, claim: _core.Claim, until: float | None, doing: _Doing) -> None:
         """Brings a dial to its end, whatever that is."""
@@ -222,7 +218,7 @@ class Pool(_core.AsyncPool, Lending):
                 conn._discard()
                 raise
         except asyncio.CancelledError:
-            raise  # `_cancelled` follows
+            raise  # `_dial_ended` follows
         except BaseException as error:  # noqa: BLE001 (it reaches the one who began the dial)
             self._fail(claim, error, self._trouble(error, time.monotonic() - began))
 
@@ -258,7 +254,10 @@ class Pool(_core.AsyncPool, Lending):
     async def _dialled(self, until: float | None) -> Conn:
         if self._options["dial"] is None:
             return wrap(await _dial.connect(self.addr, until, self._options["socket_options"]), Conn)
-        made = await _finished(self._options["dial"](self.addr, _core.remaining(until)), until)
+        made = self._options["dial"](self.addr, _core.remaining(until))
+        if isinstance(made, Conn) and made.closed:
+            made = made._opened()
+        made = await _finished(made, until)
         return adopt_dialled(made, Conn, PoolConn)
 
     # -- what the user wants to be asked and told, for the core
@@ -290,7 +289,7 @@ class Pool(_core.AsyncPool, Lending):
         except Exception:
             logger.exception("on_release of the pool of %s failed", self.addr)
             return False
-        return self._succeeds("on_release", answer, until) if _awaits(answer) else True
+        return self._succeeds("on_release", answer, until) if _is_awaitable(answer) else True
 
     def _mourn(self, conn: Conn, reason: str) -> None:
         """A connection has been closed."""
@@ -299,10 +298,10 @@ class Pool(_core.AsyncPool, Lending):
         except Exception:
             logger.exception("on_close of the pool of %s failed", self.addr)
             return
-        if _awaits(answer):
+        if _is_awaitable(answer):
             try:
-                self._spawn(self._succeeds("on_close", answer, None))
-            except RuntimeError as error:  # no loop runs
+                self._spawn(self._succeeds("on_close", answer, None), lambda _: None)
+            except RuntimeError as error:  # its loop has been closed, and no other runs
                 logger.error("on_close of the pool of %s failed: %s", self.addr, error)
 
     async def _succeeds(self, name: str, hook: Awaitable[object], until: float | None) -> bool:
@@ -317,18 +316,18 @@ class Pool(_core.AsyncPool, Lending):
             return False
         return True
 
-    def _spawn(self, hook: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        return self._keep(self._hooks, hook)
+    def _spawn(self, hook: Coroutine[Any, Any, Any], follow: _Follow) -> asyncio.Task[Any]:
+        return self._keep(self._hooks, hook, follow)
 
-    def _keep(self, tasks: set[asyncio.Task[Any]], coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """A task that the pool holds until its end."""
+    def _keep(self, tasks: _Tasks, coroutine: Coroutine[Any, Any, Any], follow: _Follow) -> asyncio.Task[Any]:
+        """A task that the pool holds until its end; then comes `follow(task)`."""
         try:
-            task = asyncio.get_running_loop().create_task(coroutine)
+            task = self._loop_for_tasks().create_task(coroutine)
         except RuntimeError:
             coroutine.close()
             raise
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        tasks[task] = follow
+        task.add_done_callback(lambda task: tasks.pop(task)(task))
         return task
 
     # -- looking after, for the core
@@ -341,8 +340,8 @@ class Pool(_core.AsyncPool, Lending):
     def _forked(self) -> None:
         """In a child: the tasks are the parent's, and would never end."""
         super()._forked()
-        self._dials = set()
-        self._hooks = set()
+        self._dials = {}
+        self._hooks = {}
 
     def _bound(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop of the first lease is known."""
@@ -360,14 +359,22 @@ class _Doing:
         return self.what
 
 
-def _awaits(answer: object) -> TypeGuard[Awaitable[Any]]:
-    """A function of the user's has answered something to be awaited, which an open connection is not any more."""
-    return inspect.isawaitable(answer) and (not isinstance(answer, Conn) or answer.closed)
+async def _ended(tasks: _Tasks, deadline: float | None) -> None:
+    """Waits for the ends of tasks, also of those that begin meanwhile; one that asks does not wait for itself."""
+    while going := tasks.keys() - {asyncio.current_task()}:
+        await asyncio.wait(going, timeout=_core.remaining(deadline))
+        if is_over(deadline):
+            return
+
+
+def _is_awaitable(answer: object) -> bool:
+    """What a function of the user's answers is to be awaited: a hook's own connection is not."""
+    return inspect.isawaitable(answer) and not isinstance(answer, Conn)
 
 
 async def _finished(answer: Any, until: float | None) -> Any:
     """What a function of the user's answers, awaited if need be; Timeout at the moment `until`."""
-    if not _awaits(answer):
+    if not _is_awaitable(answer):
         return answer
     if until is None:
         return await answer

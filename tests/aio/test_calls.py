@@ -40,6 +40,18 @@ def test_a_connection_is_opened_by_awaiting_or_entering_it(run: Run, peer: Any) 
     run(main())
 
 
+@pytest.mark.parametrize("kind", [gtcp.aio.Conn, gtcp.aio.PoolConn])
+def test_H12_a_connection_that_was_never_made_cannot_be_opened(run: Run, kind: type[gtcp.aio.Conn]) -> None:
+    async def main() -> None:
+        conn = kind.__new__(kind)
+        with pytest.raises(gtcp.ClosedError, match="never opened"):
+            await conn
+        with pytest.raises(gtcp.ClosedError, match="never opened"):
+            await conn.__aenter__()
+
+    run(main())
+
+
 def test_one_task_opens_a_connection(run: Run, peer: Any) -> None:
     async def main() -> None:
         conn = gtcp.aio.Conn(peer(echo).address)

@@ -184,32 +184,31 @@ def test_one_loop_after_the_other(loop_kind: str, peer: Any) -> None:
     second.close()
 
 
-def test_between_two_runs_of_the_loop_a_lease_ends_without_its_hook(loop_kind: str, peer: Any) -> None:
+def test_what_ends_between_two_runs_of_the_loop_has_its_hooks_in_the_next(loop_kind: str, peer: Any) -> None:
+    told: list[str] = []
+
     async def on_release(lease: gtcp.aio.PoolConn) -> None:
         await asyncio.sleep(0)
+        told.append("released")
+
+    async def on_close(conn: gtcp.aio.Conn, reason: str) -> None:
+        await asyncio.sleep(0)
+        told.append(reason)
 
     async def take() -> gtcp.aio.PoolConn:
         return await pool.acquire(LONG)
 
     loop = new_loop(loop_kind)
-    pool = gtcp.aio.Pool(peer(echo).address, max_size=1, on_release=on_release)
+    pool = gtcp.aio.Pool(peer(echo).address, max_size=1, on_release=on_release, on_close=on_close)
     lease = loop.run_until_complete(take())
-
-    def end_early() -> None:
-        with pytest.raises(RuntimeError, match="no running event loop"):
-            lease.close()  # type: ignore[unused-coroutine]
-
-    with pytest.warns(RuntimeWarning, match="on_release' was never awaited"):
-        end_early()
+    lease.close()  # type: ignore[unused-coroutine]
+    lease = loop.run_until_complete(take())
+    assert told == ["released"]
+    lease.discard()
     assert lease.closed
-    assert (pool.stats().in_use, pool.stats().closed["error"]) == (0, 1)
-
-    async def end() -> None:
-        await (await take()).close()
-        assert pool.stats().idle == 1
-        await pool.close()
-
-    loop.run_until_complete(end())
+    assert told == ["released"]
+    loop.run_until_complete(pool.close())
+    assert told == ["released", "discarded"]
     loop.close()
 
 

@@ -163,6 +163,59 @@ def test_after_the_end_of_its_loop_a_pool_may_be_closed_anywhere(loop_kind: str,
     assert pool.closed
 
 
+@pytest.mark.parametrize("at", ["dial", "on_connect", "on_release", "on_close", "on loan"])
+def test_a_pool_whose_loop_was_closed_amid_something_may_be_closed_too(loop_kind: str, peer: Any, at: str) -> None:
+    """That comes to its end by it, and leaves nothing behind."""
+    ends: list[str] = []
+    leases: list[gtcp.aio.PoolConn] = []
+
+    async def hook(*args: object) -> None:
+        try:
+            await hangs()
+        finally:
+            ends.append(at)
+
+    async def use(pool: gtcp.aio.Pool) -> None:
+        if at in ("dial", "on_connect"):
+            with pytest.raises(gtcp.PoolTimeout):
+                await pool.prefill(1, timeout=0.001)
+        else:
+            leases.append(await pool.acquire())
+        if at == "on_release":
+            leases.pop().close()  # type: ignore[unused-coroutine]
+        if at == "on_close":
+            leases.pop().discard()
+        await settled()
+
+    loop = new_loop(loop_kind)
+    pool = gtcp.aio.Pool(peer(silent).address, **{} if at == "on loan" else {at: hook})
+    loop.run_until_complete(use(pool))
+    loop.close()
+    with LoopThread(loop_kind) as other:
+        assert other.call(pool.close, LONG) == (at == "on loan")
+    for lease in leases:
+        lease.close()  # type: ignore[unused-coroutine]
+    stats = pool.stats()
+    assert (stats.connecting, stats.in_use, stats.idle) == (0, 0, 0)
+    assert ends == ([] if at == "on loan" else [at])
+    gc.collect()
+
+
+def test_a_pool_is_dropped_with_callers_of_a_loop_that_was_closed(
+    loop_kind: str, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use() -> None:
+        pool = gtcp.aio.Pool(host.address, max_size=1, on_connect=lambda conn: hangs())
+        await asyncio.wait([await begun(pool.acquire()._opened())], timeout=0.001)
+
+    loop = new_loop(loop_kind)
+    loop.run_until_complete(use())
+    loop.close()
+    del loop
+    gc.collect()  # a warning that an exception was ignored would fail the test
+    assert "Event loop is closed" not in caplog.text
+
+
 def test_a_loop_that_tells_nobody_of_its_end(loop_kind: str, peer: Any) -> None:
     """`run_until_complete` and `close`, without shutdown_asyncgens: no warning, and nothing left by the next loop."""
     address = peer(silent).address
@@ -193,6 +246,49 @@ def test_E16_too_many_wait(run: Run, peer: Any) -> None:
                 await pool.acquire()
             await lease.close()
             await (await waiting).close()
+
+    run(main())
+
+
+def test_D4_who_cannot_wait_gets_what_can_be_dialled_at_once(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async with pool_of(peer(silent).address, max_size=1) as pool:
+            lease = await pool.acquire(0)
+            with pytest.raises(gtcp.PoolTimeout), quick():
+                await pool.acquire(0)
+            await lease.close()
+        with closed_address() as address:
+            async with pool_of(address) as pool:
+                with pytest.raises(gtcp.RefusedError):
+                    await pool.acquire(0)
+        async with pool_of(peer(silent).address, on_connect=lambda conn: hangs()) as pool:
+            with pytest.raises(gtcp.PoolTimeout), quick():
+                await pool.acquire(0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_lease_is_opened_by_one_task(run: Run, peer: Any, idle: bool) -> None:
+    async def main() -> None:
+        async with pool_of(peer(silent).address, on_acquire=(lambda lease: asyncio.sleep(0)) if idle else None) as pool:
+            if idle:
+                await (await pool.acquire()).close()
+            lease = pool.acquire(LONG)
+            first = await begun(lease._opened()) if not idle else asyncio.ensure_future(lease._opened())
+            if idle:
+                await asyncio.sleep(0)
+            assert not first.done()
+            for _ in range(2):
+                with pytest.raises(gtcp.ConcurrencyError, match="another task is opening"):
+                    await lease
+                with pytest.raises(gtcp.ConcurrencyError, match="another task is opening"):
+                    await lease.__aenter__()
+            assert await first is lease
+            with pytest.raises(RuntimeError, match="opened already"):
+                await lease
+            await lease.close()
+            assert pool.stats().created == 1
 
     run(main())
 

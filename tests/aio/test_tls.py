@@ -217,6 +217,27 @@ def test_G9_both_ways_at_once(run: Run, authority: Authority) -> None:
     run(main())
 
 
+def test_one_task_opens_a_connection_also_amid_its_handshake(run: Run, authority: Authority) -> None:
+    async def main() -> None:
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            await go_on.wait()
+            await conn.start_tls(authority.server(), server_side=True)
+            await conn.send(b"x")
+
+        go_on = asyncio.Event()
+        async with serving(handler) as address:
+            conn = gtcp.aio.connect(address, LONG, tls=authority.client())
+            first = asyncio.ensure_future(conn._opened())
+            await until(lambda: not conn.closed)  # it has a socket, and waits for the peer
+            with pytest.raises(gtcp.ConcurrencyError, match="another task is opening"):
+                await conn.__aenter__()
+            go_on.set()
+            async with await first:
+                assert await conn.recv(1) == b"x"
+
+    run(main())
+
+
 def test_close_write_never_holds_up_the_loop(run: Run, authority: Authority) -> None:
     async def main() -> None:
         release = asyncio.Event()
