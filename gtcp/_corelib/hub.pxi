@@ -283,8 +283,9 @@ cdef class Hub(Scheduler):
     cdef int switch_on(self) except -1:
         """Switches from a greenlet to the next, without a stop at the hub if that has begun and has a stack."""
         cdef Runnable first = self.first_ready
-        if self.turn_end is not None and isinstance(first, Fiber) and (<Fiber>first).stack is not None \
-                and self.generation == posix.generation:
+        cdef bint begun = isinstance(first, Fiber) and (<Fiber>first).stack is not None
+        first = None                    # the greenlet's stack keeps nobody while it sleeps
+        if begun and self.turn_end is not None and self.generation == posix.generation:
             self.current = <Fiber>self.next_of_turn()
             self.credit = FAIR_SHARE
             greenlet.switch(self.current.stack)

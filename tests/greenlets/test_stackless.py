@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import gc
 import logging
 import socket
 import threading
@@ -15,6 +14,7 @@ import greenlet
 import pytest
 
 import gtcp
+from soak import hubs
 from support.calls import Call
 from support.peers import frame, read
 from support.timing import LATE, LONG, SHORT, eventually, quick, takes
@@ -52,17 +52,13 @@ def same(package: bytes) -> bytes:
     return package
 
 
-def greenlets() -> int:
-    return sum(isinstance(thing, greenlet.greenlet) and not thing.dead for thing in gc.get_objects())
-
-
 def test_connections_that_wait_have_no_greenlet(answering: Answering) -> None:
     server = answering(same)
     with all_of(client_of(server) for _ in range(50)) as clients:
         for client in clients:
             assert client.send_recv_pkg(b"x", timeout=LONG) == b"x"
         assert len(server.connections) == 50
-        assert greenlets() < 10
+        assert hubs.greenlets() < 10
         for size in (0, 1, 1000, 65535):
             assert all(client.send_recv_pkg(bytes(size), timeout=LONG) == bytes(size) for client in clients)
     eventually(lambda: not server.connections)
@@ -355,6 +351,11 @@ def narrow_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     theirs.settimeout(LONG)
     with ours, theirs:
         yield ours, theirs
+
+
+def test_timeouts_closes_and_kills_at_any_moment_leave_no_carrier_behind() -> None:
+    ends = hubs.storm("pkg_handler", 300, time.monotonic_ns())
+    assert {"done", "Timeout", "EOF", "GreenletExit"} <= ends.keys()
 
 
 def test_tls(answering: Answering) -> None:

@@ -3,9 +3,9 @@
     python tests/soak/run.py [--short] [PART ...]
 
 Parts: packages (a million round trips), pool (a million leases), dials (200 000), buffers, forks, replies (a million
-requests, none of which gets another's), flaps (30, one a second), cancellations (200 000 on each of two loops),
-deadlines (2000), crowd (10 000 connections for 60 s), exits, chaos (20 minutes). --short does each for some seconds,
-and chaos for one minute.
+requests, none of which gets another's), flaps (30, one a second), cancellations (200 000 on each of two loops), hubs
+(20 000 clients whose calls end at any moment), deadlines (2000), crowd (10 000 connections of each kind for 60 s),
+exits, chaos (20 minutes). --short does each for some seconds, and chaos for one minute.
 """
 
 from __future__ import annotations
@@ -223,6 +223,12 @@ def cancellations(count: int) -> None:
     all_of_them(count)
 
 
+def hubs(count: int) -> None:
+    from soak.hubs import all_of_them
+
+    all_of_them(count)
+
+
 PARTS: dict[str, tuple[Callable[[int], None], int, int]] = {
     "packages": (packages, 1_000_000, 60_000),
     "pool": (pool, 1_000_000, 60_000),
@@ -232,6 +238,7 @@ PARTS: dict[str, tuple[Callable[[int], None], int, int]] = {
     "replies": (replies, 1_000_000, 20_000),
     "flaps": (flaps, 30, 3),
     "cancellations": (cancellations, 200_000, 2_000),
+    "hubs": (hubs, 20_000, 300),
     "deadlines": (deadlines, 2000, 200),
     "crowd": (crowd, 60, 3),
     "exits": (exits, 200, 5),
