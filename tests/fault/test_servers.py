@@ -18,12 +18,12 @@ import gtcp.aio
 from net.handlers import echo_packages
 from support import child
 from support.crew import Worker
-from support.faces import everywhere
-from support.loops import Facade, LoopThread
+from support.faces import FACES, everywhere
+from support.loops import LOOPS, Facade, LoopThread
 from support.peers import frame, read_frame
 from support.timing import LATE, LONG, SHORT, eventually
 
-CROWD = int(os.environ.get("GTCP_TEST_CROWD", "300"))
+CROWD = int(os.environ.get("GTCP_TEST_CROWD", "1000"))
 
 
 def serving(
@@ -36,6 +36,8 @@ def serving(
     server: Any
     if face == "threads":
         server = gtcp.Server("127.0.0.1:0", blocking, backlog=4096)
+    elif face not in LOOPS:
+        server = gtcp.Server("127.0.0.1:0", blocking, concurrency="greenlets", backlog=4096)
     else:
         loop = stack.enter_context(LoopThread(face))
         server = Facade.of(loop, loop.call(gtcp.aio.Server, "127.0.0.1:0", awaiting, backlog=4096))
@@ -173,7 +175,8 @@ def crowd(count: int, face: str) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4 * count + 200), hard))
     threading.stack_size(256 << 10)
     with contextlib.ExitStack() as stack:
-        there = serving(face, stack, echo_packages, echo_packages_in_loop)
+        handler = gtcp.pkg_handler(lambda package: package) if face == "pkg_handler" else echo_packages
+        there = serving(face, stack, handler, echo_packages_in_loop)
         socks = [stack.enter_context(socket.create_connection(there, LONG)) for _ in range(count)]
         for turn in range(3):
             start = time.monotonic()
@@ -195,6 +198,8 @@ async def echo_packages_in_loop(conn: gtcp.aio.Conn) -> None:
         await conn.send_pkg(package)
 
 
-@everywhere
+@pytest.mark.parametrize("face", [*FACES, "greenlets", "pkg_handler"])
 def test_F17_I5_many_clients_at_once_and_then_nothing(face: str) -> None:
+    if face in ("greenlets", "pkg_handler"):
+        pytest.importorskip("greenlet")
     child.run(crowd, CROWD, face, within=6 * LONG)

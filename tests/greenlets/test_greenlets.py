@@ -16,7 +16,7 @@ import pytest
 import gtcp
 from conftest import MakePeer
 from support.peers import echo
-from support.timing import LONG, SHORT, eventually, quick, takes
+from support.timing import LONG, SHORT, quick, takes
 
 
 def silent(sock: socket.socket) -> None:
@@ -332,24 +332,6 @@ def test_random_timeouts_closes_and_kills_leave_nothing_waiting(peer: MakePeer) 
                 conn.close()  # nobody has, if the greenlet was killed before it began
 
     gtcp.run(main)
-
-
-def test_an_idle_server_uses_no_cpu() -> None:
-    def serve(conn: gtcp.Conn) -> None:
-        for package in conn.packages():
-            conn.send_pkg(package)
-
-    with gtcp.Server("127.0.0.1:0", serve, concurrency="greenlets") as server:
-        port = server.get_listened_port()
-        conns = [gtcp.Conn(("127.0.0.1", port)) for _ in range(100)]
-        for conn in conns:
-            assert conn.send_recv_pkg(b"x", timeout=LONG) == b"x"
-        before = sum(os.times()[:2])
-        threading.Event().wait(3 * SHORT)
-        assert sum(os.times()[:2]) - before < SHORT / 5
-        for conn in conns:
-            conn.close()
-        eventually(lambda: not server.connections)
 
 
 @pytest.mark.parametrize("concurrency", ["threads", "greenlets"])

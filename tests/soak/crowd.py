@@ -1,4 +1,7 @@
-"""Ten thousand connections: half of them talk all the time, all of them are answered at the end."""
+"""Ten thousand connections: half of them talk all the time, all of them are answered at the end.
+
+Of each kind that a server has: threads, greenlets, and pkg_handler's connections that have no stack while they wait.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,13 @@ PROGRAM = """
 import gtcp, os, resource, sys
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-def handler(conn):
+def echo(conn):
     for package in conn.packages():
         conn.send_pkg(package)
-with gtcp.Server("127.0.0.1:0", handler, concurrency=sys.argv[1], backlog=4096, idle_timeout=600.0) as server:
+kind = sys.argv[1]
+handler = gtcp.pkg_handler(lambda package: package) if kind == "pkg_handler" else echo
+concurrency = "threads" if kind == "threads" else "greenlets"
+with gtcp.Server("127.0.0.1:0", handler, concurrency=concurrency, backlog=4096, idle_timeout=600.0) as server:
     print(server.get_listened_port(), flush=True)
     sys.stdin.readline()
     print(len(server.connections), flush=True)
@@ -31,7 +37,9 @@ with gtcp.Server("127.0.0.1:0", handler, concurrency=sys.argv[1], backlog=4096, 
 
 def hold(count: int, seconds: float) -> None:
     """`count` connections are held for so long; every second one is answered meanwhile, and all in the end."""
-    kinds = ["threads"] + ["greenlets"] * (importlib.util.find_spec("greenlet") is not None)
+    kinds = ["threads"]
+    if importlib.util.find_spec("greenlet") is not None:
+        kinds += ["greenlets", "pkg_handler"]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     assert hard > count + 100, f"the limit of descriptors is {hard}"
@@ -64,7 +72,7 @@ def _hold(process: subprocess.Popen[str], port: int, kind: str, count: int, seco
         for sock in socks:
             assert sock.recv(1) == b""
         print(
-            f"crowd: {count} connections in {kind} held {seconds:.0f} s, opened and answered in {ready - begin:.1f} s, "
+            f"crowd: {count} connections, {kind}, held {seconds:.0f} s, opened and answered in {ready - begin:.1f} s, "
             f"{rounds} rounds of {count // 2}, {before // count} bytes each, ended in {time.monotonic() - begun:.1f} s",
             flush=True,
         )
