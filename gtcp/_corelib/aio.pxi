@@ -308,7 +308,7 @@ cdef class Operation(Sleeper):
 
     cdef int start_waiting(self) except -1:
         cdef Waiter waiter
-        if self.parker is None and self.wait.credit == 0:
+        if self.parker is None and self.wait.credit <= 0:
             self.watch.credit = CREDIT
             self.awaited = None         # others first: the loop's next turn will do
             return 0
@@ -337,7 +337,7 @@ cdef class Operation(Sleeper):
         try:
             if self.last_step() if late else self.spend_on_step():
                 self.stage = FINISHED
-            elif self.wait.credit:
+            elif self.wait.credit > 0:
                 self.watch.place(self, self.held & SENDING)
                 return None
         except BaseException as error:

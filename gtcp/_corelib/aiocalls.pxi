@@ -223,6 +223,8 @@ cdef class ReceiveBatch(Operation):
     cdef list packages
 
     cdef bint step(self) except -1:
+        if not self.stream.settle(&self.wait):
+            return False
         while not batch_is_full(self.stream, &self.unit, self.packages, self.count):
             value = self.stream.recv_step(&self.unit, &self.wait)
             if value is None:

@@ -162,6 +162,7 @@ cdef list recv_batch(Stream stream, Unit* unit, Py_ssize_t n, int64_t deadline):
     try:
         stream.claim_receiver()
         try:
+            stream.settle(&wait)
             while not batch_is_full(stream, unit, packages, n):
                 if late(&wait):
                     raise Timeout("timed out while receiving")

@@ -64,6 +64,7 @@ cdef class BaseConn:
         cdef Stream stream = self.stream
         cdef object value
         if stream is None or stream.receiver or stream.closed or stream.broken is not None \
+                or stream.parser.units >= stream.due_at \
                 or (self.home is not None and stream.generation != posix.generation):
             return None
         value = stream.parser.peel(unit)

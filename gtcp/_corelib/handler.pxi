@@ -110,9 +110,9 @@ cdef class Served(Stackless):
         return 0
 
     cdef bint serve(self) except -1:
-        """Answers what has come: True at the peer's end, False when more has to come first."""
+        """Answers what has come: True at the peer's end, False when more has to come or others have their turn."""
         cdef object request
-        while True:
+        while self.hub.credit > 0:
             try:
                 request = self.receive()
             except EOF as end:
@@ -122,6 +122,8 @@ cdef class Served(Stackless):
             if request is None:
                 return False
             self.handler.answer(self.conn, request)
+        self.hub.wake(self)
+        return False
 
     cdef object receive(self):
         """The next package, or None when it has yet to come."""

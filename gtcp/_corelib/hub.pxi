@@ -15,7 +15,7 @@ cimport gtcp._corelib.way as way
 
 cdef enum:
     EVENTS = 256                # taken from the kernel at once
-    FAIR_SHARE = 16             # reads and sends of a greenlet before others have their turn
+    FAIR_SHARE = 16 * CALL      # what a greenlet may spend before others have their turn
     SPARE_CARRIERS = 64         # that rest until there is something to carry; those above end
 
 
@@ -119,7 +119,7 @@ cdef class Hub(Scheduler):
     cdef object main                # the greenlet that runs `run`
     cdef Fiber root                 # whose end `run` waits for, or None
     cdef Fiber current
-    cdef int credit                 # reads and sends that it may make before it steps aside
+    cdef int64_t credit             # what it may spend before it steps aside
     cdef list laden                 # connections with gathered sends of the greenlet that runs
     cdef list carriers              # those that rest
     cdef bint stopping
@@ -350,10 +350,10 @@ cdef class Hub(Scheduler):
             self.wake(fiber)
         return self.sleep(fiber, NEVER) and 0
 
-    cdef int pay(self) except -1:
-        self.credit -= 1
-        if self.credit < 0 and self.current is not None:
+    cdef int pay(self, int64_t cost) except -1:
+        if self.credit <= 0 and self.current is not None:
             self.step_aside()
+        self.credit -= cost
         return 0
 
     cdef bint flushes(self) noexcept:

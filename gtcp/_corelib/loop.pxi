@@ -11,8 +11,8 @@ cimport gtcp._corelib.posix as posix
 cimport gtcp._corelib.pythread as pythread
 
 cdef enum:
-    # System calls that a connection may make in a row before the loop serves others.
-    CREDIT = 64
+    # What a connection may spend in a row before the loop serves others.
+    CREDIT = 64 * CALL
 
 # The loop whose callback of ours runs, and the tasks that it wakes. Whose thread that is, has to be asked too.
 cdef PyObject* the_loop_inside = NULL

@@ -10,6 +10,8 @@ cdef enum:
     # How long a call that is late may go on while bytes keep flowing, so that all that was there in time
     # counts: 20 ms.
     GRACE = 20000000
+    # So many bytes, as a power of two, cost as much as a small unit: 8 KiB.
+    WEIGHT = 13
 
 
 cdef struct Wait:
@@ -25,7 +27,7 @@ cdef struct Wait:
     bint sleep
     # What a step that is not done needs before it can go on: POLLIN, POLLOUT or both; 0: some time, until `until`.
     int events
-    # How many more system calls it may make before others have to be served; negative: as many as it likes.
+    # What it may spend before others have to be served.
     int64_t credit
     # The call has read before; when it has to stop, 0 while it is not late.
     bint going
@@ -52,7 +54,7 @@ cdef inline void start_wait(Wait* wait, int64_t deadline) noexcept:
     wait.events = 0
     wait.going = False
     wait.stop = 0
-    wait.credit = -1
+    wait.credit = NEVER
 
 
 cdef inline void load_buffered(Out* out, ByteBuffer buffer) noexcept:
@@ -64,12 +66,19 @@ cdef inline void load_buffered(Out* out, ByteBuffer buffer) noexcept:
 
 cdef inline bint spend(Wait* wait) noexcept:
     """Pays for a system call; False when others have to be served first."""
-    if wait.credit == 0:
-        wait.events = 0
-        wait.until = wait.deadline
+    if not solvent(wait):
         return False
-    wait.credit -= 1
+    wait.credit -= CALL
     return True
+
+
+cdef inline bint solvent(Wait* wait) noexcept:
+    """False when others have to be served first."""
+    if wait.credit > 0:
+        return True
+    wait.events = 0
+    wait.until = wait.deadline
+    return False
 
 
 cdef inline bint late(Wait* wait) noexcept:

@@ -42,7 +42,7 @@ cdef class Sender(Transport):
         cdef int attempt = 0
         start_wait(&wait, deadline)
         if wait.way != NULL:
-            (<Way>wait.way).pay()
+            (<Way>wait.way).pay(CALL + (out.size >> WEIGHT))
         while True:
             try:
                 while not self.send_step(out, &wait):

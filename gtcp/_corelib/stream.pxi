@@ -7,6 +7,10 @@ from _socket import socket as raw_socket
 
 cimport gtcp._corelib.posix as posix
 
+cdef enum:
+    # Units that may be taken out of the buffer before they are paid for.
+    UNPAID = 64
+
 cdef object detach_socket = raw_socket.detach
 cdef int64_t streams = 0            # made so far
 
@@ -16,6 +20,9 @@ cdef class Stream(Sender):
     cdef Framing parser
     cdef Turn exchanging
     cdef int64_t number             # that no other stream has
+    # How many units will have been taken when they are to be paid for; NEVER while nobody asks for that. Many bytes
+    # bring it nearer.
+    cdef int64_t due_at
     # Bytes that a receive into the caller's memory has put there.
     cdef Py_ssize_t in_target
 
@@ -36,7 +43,7 @@ cdef class Stream(Sender):
         global streams
         streams += 1
         self.number = streams
-        self.expires_at = NEVER
+        self.expires_at = self.due_at = NEVER
         self.parser = Framing()
         self.exchanging = Turn()
 
@@ -46,6 +53,8 @@ cdef class Stream(Sender):
         """The unit, or None with wait.events set. Raises at the end of the stream."""
         cdef object value
         while True:
+            if not self.settle(wait):
+                return None
             value = self.parser.take(unit)
             if value is not None:
                 return value
@@ -62,7 +71,7 @@ cdef class Stream(Sender):
         cdef bint bursting = parser.bursting()
         cdef bint flushed
         if wait.way != NULL:
-            (<Way>wait.way).pay()
+            self.charge(wait, CALL)
         flushed = not self.has_gathered() or self.flush_step(wait)
         if wait.going:
             heed_signals(wait.generation)
@@ -84,6 +93,7 @@ cdef class Stream(Sender):
             n = self.recv_some(&room, wait)
         if n > 0:
             parser.fill(unit, n, &room)
+            self.due_at -= n >> WEIGHT
         elif self.closed or (flushed and self.ends(n)):
             self.raise_closed()
         elif n == -posix.EAGAIN:
@@ -101,6 +111,22 @@ cdef class Stream(Sender):
             self.end = n if n < 0 else PEER_CLOSED
             unit.final = True
         return True
+
+    cdef inline bint settle(self, Wait* wait) except -1:
+        """Units that lie in the buffer are not for nothing: False when others have to be served first."""
+        return self.parser.units < self.due_at or self.charge(wait, 0)
+
+    cdef bint charge(self, Wait* wait, int cost) except -1:
+        """Pays for what has been taken, and for what comes now. False when others have to be served first."""
+        cdef int64_t units = self.parser.units
+        cdef int64_t due = max(<int64_t>0, units + UNPAID - self.due_at)
+        self.due_at = units + UNPAID
+        wait.credit -= due
+        if wait.way != NULL:
+            (<Way>wait.way).pay(due + cost)
+            if self.closed:             # while others had their turn
+                self.raise_closed()
+        return solvent(wait)
 
     cdef bint rests(self) noexcept:
         """Nothing is under way: no unit has begun to arrive, and no exchange waits for its reply."""
@@ -161,7 +187,8 @@ cdef class Stream(Sender):
     cdef object receive(self, Unit* unit, int64_t deadline):
         """One unit, waiting for it until the deadline."""
         cdef object value
-        if self.parser.buf.unread() and not self.receiver and not self.closed and self.broken is None:
+        if self.parser.buf.unread() and not self.receiver and not self.closed and self.broken is None \
+                and self.parser.units < self.due_at:
             # It may be here already, and then nobody else is concerned.
             try:
                 value = self.parser.take(unit)

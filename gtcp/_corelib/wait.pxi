@@ -10,6 +10,9 @@ cimport gtcp._corelib.posix as posix
 cimport gtcp._corelib.pythread as pythread
 cimport gtcp._corelib.way as way
 
+cdef enum:
+    CALL = 8                    # what a system call costs, where a unit that is taken out of the buffer costs 1
+
 
 cdef class Parker:
     """One who waits in a queue: sleeps in `park` until somebody calls `unpark`, once."""
@@ -89,8 +92,8 @@ cdef class Way:
         """Lets those run who can."""
         return 0
 
-    cdef int pay(self) except -1:
-        """For a system call that may find the socket ready for ever: now and then others have their turn."""
+    cdef int pay(self, int64_t cost) except -1:
+        """For what may go on for ever without a wait: now and then others have their turn."""
         return 0
 
     cdef bint flushes(self) noexcept:

@@ -509,6 +509,46 @@ def test_a_full_read_does_not_starve_others(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("how", ["recv_pkg", "recv", "recv_pkgs", "packages"])
+def test_small_units_that_came_together_do_not_starve_others(run: Run, how: str) -> None:
+    count, fair = 5000, 768
+    handled = 0
+
+    async def take(conn: gtcp.aio.Conn) -> None:
+        if how == "packages":
+            async for _ in conn.packages():
+                handle(1)
+        while handled < count:
+            if how == "recv_pkgs":
+                handle(len(await conn.recv_pkgs(10)))
+            else:
+                await (conn.recv(3) if how == "recv" else conn.recv_pkg())
+                handle(1)
+
+    def handle(units: int) -> None:
+        nonlocal handled
+        handled += units
+        if handled == count // 5:
+            far.sendall(frame(b"now"))
+
+    async def ask(conn: gtcp.aio.Conn) -> int:
+        assert await conn.recv_pkg(timeout=LONG) == b"now"
+        return handled - count // 5
+
+    async def main() -> None:
+        nonlocal far
+        async with linked() as (conn, far), linked() as (flooded, flooding):
+            asking = await begun(ask(conn))
+            flooding.sendall(frame(b"x") * count)
+            flooding.shutdown(socket.SHUT_WR)
+            await take(flooded)
+            assert await asking <= fair
+
+    far: socket.socket
+    run(main())
+    assert handled == count
+
+
 def test_a_sender_does_not_starve_others(run: Run, peer: Any) -> None:
     async def main() -> None:
         async with gtcp.aio.connect(peer(silent).address) as conn:
