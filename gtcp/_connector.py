@@ -44,8 +44,11 @@ class Connector:
         `blaming(until, words)`: says so when what happens inside does not end in time.
         """
         if self._dial is not None:
+            seconds = _core.remaining(until)
+            if seconds == 0.0:  # which to a socket would mean: do not block
+                return None
             with blaming(until, f"connecting to {self.addr}"):
-                made = self._dial(self.addr, _core.remaining(until))
+                made = self._dial(self.addr, seconds)
             conn = adopt_dialled(made, Conn, PoolConn)
         else:
             sock = attempt.finish(until, wanted)

@@ -13,7 +13,7 @@ from typing import Any
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
 from gtcp._dial import earlier, is_over
-from gtcp._errors import PoolClosed, PoolTimeout, Timeout
+from gtcp._errors import PoolClosed, PoolTimeout
 from gtcp._options import check_count
 from gtcp._pooloptions import check_options, given
 from gtcp._stats import PoolStats
@@ -24,6 +24,8 @@ logger = logging.getLogger("gtcp")
 # A dial that its caller's own timeout ended says something about the address only after a lost SYN was sent again;
 # several in a row do so together.
 _TELLING = 1.0
+# Of the words of a failure, which may be a user's, every error of the pool and its repr carry so many characters.
+_WORDS = 200
 # Pauses after failures to keep min_idle connections, in seconds: doubled each time; also the least time between dials
 # for connections that nobody uses.
 _FILL_PAUSE = 0.1
@@ -126,7 +128,7 @@ class Lending(_core.BasePool):
         """What has not ended by `until` is a PoolTimeout; a limit that a user's function has set is its own affair."""
         try:
             yield
-        except Timeout as error:
+        except TimeoutError as error:  # a `dial` may raise the builtin one
             if not is_over(until):
                 raise
             raise self._too_slow(doing) from error
@@ -140,13 +142,13 @@ class Lending(_core.BasePool):
         """What a failed dial says against the address, or None."""
         if isinstance(error, PoolClosed) or not isinstance(error, Exception):
             return None
-        if isinstance(error, Timeout) and lasted < min(_TELLING, self._options["connect_timeout"] or _TELLING):
+        if isinstance(error, TimeoutError) and lasted < min(_TELLING, self._options["connect_timeout"] or _TELLING):
             self._unanswered(lasted)
             return None
         if isinstance(error, PoolTimeout):  # it tells the numbers of its moment, and the trouble before this one
-            return str(error.__cause__ or "timed out")
+            return str(error.__cause__ or "timed out")[:_WORDS]
         try:
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {error}"[:_WORDS]
         except Exception:  # noqa: BLE001 (the words of a user's exception)
             return type(error).__name__
 

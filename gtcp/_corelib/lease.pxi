@@ -51,6 +51,9 @@ cdef class Lender(Seeker):
             if stream is None:
                 stream = self.obtain(now, deadline)
                 now = posix.now()
+            if lease.home is not None:
+                self.give_back(stream, now)
+                lease._check_new()      # another thread has opened it meanwhile
             self.fill(lease, stream, now)
             if not self.greets or self.greet(lease, stream, deadline):
                 return self.note_lease(lease, now)
@@ -74,12 +77,12 @@ cdef class Lender(Seeker):
         lease.reused = stream.uses > 0 or stream.rested
         lease.lent_at = now
         stream.uses += 1
-        self.acquired += 1
-        self.reused += lease.reused
         return 0
 
     cdef int note_lease(self, BaseConn lease, int64_t now) except -1:
-        """Tells who watches over leases and idle connections. If that fails, the lease ends."""
+        """Counts it, and tells who watches over leases and idle connections. If that fails, the lease ends."""
+        self.acquired += 1
+        self.reused += lease.reused
         if self.held is None and self.idle.size >= self.min_idle and not self.unwatched:
             return 0
         try:
@@ -132,8 +135,6 @@ cdef class Lender(Seeker):
 
     cdef int reject(self, BaseConn lease, Stream stream, Reason reason) except -1:
         """Undoes `fill`; the connection is closed."""
-        self.acquired -= 1
-        self.reused -= lease.reused
         lease.home = None
         lease.failed = lease.owed = lease.answered = False
         lease.ahead = 0

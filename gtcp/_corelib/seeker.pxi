@@ -115,12 +115,7 @@ cdef class Seeker(FreeList):
         if isinstance(error, PoolTimeout):
             self.timeouts += 1
         if claim.shared:
-            try:
-                from copy import copy   # which only few need
-
-                error = copy(error)
-            except Exception:
-                pass                    # one for all is better than none
+            error = twin_of(error)
         raise error
 
     cdef int blame_deadline(self, object error, int64_t deadline, object doing) except -1:
@@ -199,3 +194,15 @@ cdef class Seeker(FreeList):
             else:
                 orphan = orphan.behind
         return 0
+
+
+cdef object twin_of(object error):
+    """The same exception once more, so that several threads do not write their tracebacks into one."""
+    try:
+        # copy.copy would call __init__ with what it may not take.
+        twin = type(error).__new__(type(error), *error.args)
+        twin.__dict__.update(error.__dict__)
+        twin.__cause__, twin.__suppress_context__ = error.__cause__, error.__suppress_context__
+        return twin
+    except Exception:
+        return error                    # one for all is better than none

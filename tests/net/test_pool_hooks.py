@@ -3,6 +3,7 @@
 import logging
 import select
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,9 @@ import gtcp
 from net.ends import Host, MakePool, Serve
 from net.handlers import address_of, echo_packages
 from support.calls import Call
+from support.crew import results, together
 from support.faces import everywhere
-from support.peers import closed_address, frame, listen, read_frame, reset
+from support.peers import closed_address, deaf_address, frame, listen, read_frame, reset
 from support.timing import LONG, SHORT, eventually, quick, takes
 
 
@@ -549,3 +551,99 @@ def test_a_failing_dial_with_unspeakable_words_costs_no_place(make_pool: MakePoo
             with quick(2 * SHORT), pytest.raises(Nasty):
                 pool.acquire(LONG)
         assert balanced(pool)
+
+
+class Odd(Exception):
+    """Made of more than it keeps as its arguments, so `copy` cannot make another one."""
+
+    def __init__(self, what: str, code: int) -> None:
+        super().__init__(f"{what} {code}")
+        self.code = code
+
+
+def test_callers_that_share_the_outcome_of_a_probe_get_an_exception_each(make_pool: MakePool) -> None:
+    tries: list[int] = []
+    over = threading.Event()
+
+    def dial(address: gtcp.Address, seconds: float | None) -> gtcp.Conn:
+        tries.append(1)
+        if len(tries) > 1:
+            assert over.wait(LONG)
+        raise Odd("refused", 7)
+
+    pool = make_pool("127.0.0.1:1", dial=dial)
+    with pytest.raises(Odd):
+        pool.acquire(LONG)
+    callers = [Call(pool.acquire, LONG) for _ in range(4)]
+    eventually(lambda: len(tries) == 2 and pool.stats().waiting == 3)
+    over.set()
+    errors = []
+    for caller in callers:
+        with pytest.raises(Odd, match="refused 7") as raised:
+            caller.result()
+        errors.append(raised.value)
+    assert [error.code for error in errors] == [7] * 4
+    assert len(set(map(id, errors))) == 4
+
+
+def test_a_dial_may_end_in_a_timeout_of_the_standard_library(make_pool: MakePool) -> None:
+    def dial(address: gtcp.Address, seconds: float | None) -> socket.socket:
+        assert seconds
+        return socket.create_connection((address.host, address.port), seconds)
+
+    with deaf_address() as address:
+        pool = make_pool(address, dial=dial)
+        with takes(SHORT), pytest.raises(gtcp.PoolTimeout, match="connecting to"):
+            pool.acquire(SHORT)
+        with quick(), pytest.raises(gtcp.PoolTimeout, match="connecting to"):
+            pool.acquire(0)  # for which no function of the user's is called
+        assert "last dial failed" not in repr(pool)  # somebody with more time may have more luck
+        eventually(lambda: pool.stats().connecting == 0)
+        assert balanced(pool)
+
+
+def test_the_words_of_a_failure_are_cut(make_pool: MakePool) -> None:
+    def dial(address: gtcp.Address, seconds: float | None) -> gtcp.Conn:
+        raise ValueError("x" * 100_000)
+
+    pool = make_pool("127.0.0.1:1", dial=dial)
+    with pytest.raises(ValueError, match="xxx"):
+        pool.acquire(LONG)
+    assert "xxx" in repr(pool)
+    assert len(repr(pool)) < 500
+
+
+def test_the_number_of_leases_never_falls(host: Host, make_pool: MakePool) -> None:
+    seen: list[int] = []
+
+    def refuse_once(lease: gtcp.PoolConn) -> None:
+        seen.append(pool.stats().acquired)
+        if len(seen) == 1:
+            lease.discard()
+
+    pool = make_pool(host.address, on_acquire=refuse_once)
+    pool.acquire(LONG).close()
+    assert [*seen, pool.stats().acquired] == [0, 0, 1]
+
+
+def test_two_threads_that_open_one_lease(host: Host, make_pool: MakePool) -> None:
+    both = threading.Barrier(2)
+
+    def dial(address: gtcp.Address, seconds: float | None) -> gtcp.Conn:
+        both.wait(LONG)
+        return gtcp.Conn(address, seconds)
+
+    with gtcp.get_pool(host.address, dial=dial) as pool:
+        lease = gtcp.PoolConn.__new__(gtcp.PoolConn)
+        refused: list[RuntimeError] = []
+
+        def open_it() -> None:
+            try:
+                lease.__init__(host.address)  # type: ignore[misc]
+            except RuntimeError as error:
+                refused.append(error)
+
+        results(together([open_it] * 2))
+        assert len(refused) == 1
+        lease.close()
+        assert (pool.stats().in_use, pool.stats().idle) == (0, 2)
