@@ -71,12 +71,12 @@ cdef class AsyncPool(BasePool):
             raise RuntimeError(
                 f"{self!r} belongs to {'a closed' if self.loop.is_closed() else 'another'} event loop: "
                 "a pool serves the loop of its first lease, each loop needs one of its own")
+        self._bound(loop)               # first: a pool whose loop does not know of it would not end with it
         self.loop = loop
         self.thread = <size_t>pythread.PyThread_get_thread_ident()
         self.tick = Tick()
         self.tick.pool = ref(self)
         self.context = PyContext_New()
-        self._bound(loop)
         if self.due != NEVER:
             self.set_timer(self.due)
         return 0

@@ -53,6 +53,8 @@ class Acceptor(Accepting):
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
+            if self._serving.ending:  # an eager task has begun with its end
+                return
             if not self._serving.has_room():
                 self._full = True
                 self._loop.remove_reader(self._listener.socket)
@@ -63,7 +65,6 @@ class Acceptor(Accepting):
                 return
             except OSError as error:
                 if not self._survives(error):
-                    self._loop.remove_reader(self._listener.socket)
                     return
             else:
                 self._accepted(sock, peer)
@@ -71,8 +72,11 @@ class Acceptor(Accepting):
     def _survives(self, error: OSError) -> bool:
         """Whether to go on accepting at once: most errors belong to the connection that was not accepted."""
         pause = self._pause_after(error)
+        if pause == 0:
+            return True
+        self._loop.remove_reader(self._listener.socket)
         if pause is None:
             self._on_end()
-        elif pause:
+        else:
             self._timers["resume"] = self._loop.call_later(pause, self._listen)
-        return pause == 0
+        return False

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gtcp")
 
+# How long the end of the loop waits for hooks that have no limit.
+_FAREWELL = 5.0
+
 _Follow = Callable[["asyncio.Task[Any]"], object]
 _Tasks = dict["asyncio.Task[Any]", _Follow]
 
@@ -155,6 +158,8 @@ class Pool(_core.AsyncPool, Lending):
 
     async def _end(self) -> None:
         """Closes the pool because its loop ends: what goes on after that is cancelled."""
+        if self._options["check_timeout"] is None:
+            self._options["check_timeout"] = _FAREWELL
         await self.close()
         while tasks := [*self._dials, *self._hooks]:
             for task in tasks:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Conn], Awaitable[object]]
 
-# How long the end waits for handlers that have been cancelled.
+# How long handlers that have been cancelled keep their connections, for their last words, and how long the end waits.
+_LAST_WORDS = 0.05
 _FAREWELL = 1.0
 
 
@@ -68,9 +69,10 @@ class Service(Serving[Conn]):
                 others = {task: conn for task, conn in self._tasks.items() if task not in self._spared}
                 for task in others:
                     task.cancel()
-                # After their first step: it ends those that swallow the cancellation, as `wait_for` can before 3.12.
-                self._loop.call_soon(_cut, list(others.values()))
+                # This ends those that swallow the cancellation, as `wait_for` can before Python 3.12.
+                cutting = self._loop.call_later(_LAST_WORDS, _cut, list(others.values()))
                 await self._ends(_core.to_deadline(_FAREWELL))
+                cutting.cancel()
         finally:
             self.closed.set()
 
@@ -150,11 +152,11 @@ class Service(Serving[Conn]):
         try:
             if await self._welcomes(conn):
                 await self._handle(conn)
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as raised:
-            error = raised
-            raise
-        except BaseException as raised:  # noqa: BLE001 (nothing else that a handler raises ends the server)
-            error = self._report.judge(conn, raised, ending=self.ending)
+        except BaseException as raised:
+            if isinstance(raised, (KeyboardInterrupt, SystemExit)) or _was_cancelled(raised):
+                error = raised
+                raise
+            error = self._report.judge(conn, raised, ending=self.ending)  # nothing else ends the server
         finally:
             try:
                 if error is None or isinstance(error, Exception):
@@ -207,6 +209,12 @@ class Service(Serving[Conn]):
         self._tell()
         if self.ending and not self._busy():  # the one who began the end may have been cancelled
             self.closed.set()
+
+
+def _was_cancelled(error: BaseException) -> bool:
+    """This task was, and not one that it waited for. Python 3.10 does not tell them apart."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (not hasattr(task, "cancelling") or bool(task.cancelling()))
 
 
 def _cut(conns: list[Conn]) -> None:

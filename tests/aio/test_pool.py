@@ -21,6 +21,7 @@ import pytest
 import gtcp
 import gtcp.aio
 from aio.conftest import Run
+from gtcp.aio import _pool
 from net.ends import Host
 from support.aio import begun, until
 from support.loops import LoopThread, new_loop
@@ -712,6 +713,27 @@ def test_a_pool_does_not_wait_for_ever_for_its_dials(run: Run, peer: Any, end: s
     pool = run(main())
     assert ends == 1
     assert (pool.stats().connecting, pool.stats().in_use) == (0, 0)
+
+
+def test_the_end_of_a_loop_has_an_end(run: Run, peer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where hooks have no limit: they may not ask for another one when it is too late for that."""
+    monkeypatch.setattr(_pool, "_FAREWELL", SHORT)
+    ends: list[str] = []
+
+    async def on_close(conn: gtcp.aio.Conn, reason: str) -> None:
+        try:
+            await hangs()
+        finally:
+            ends.append(reason)
+
+    async def main() -> None:
+        pool = gtcp.aio.Pool(peer(silent).address, on_close=on_close, check_timeout=None)
+        async with pool.acquire():
+            pools.append(pool)
+
+    pools: list[gtcp.aio.Pool] = []
+    run(main())
+    assert ends == ["cleared"]
 
 
 def test_hooks_may_close_their_pool(run: Run, peer: Any) -> None:

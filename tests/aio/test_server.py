@@ -596,12 +596,16 @@ def test_F11_a_handler_that_is_slow_to_end_holds_up_the_end_for_a_second(run: Ru
     run(main())
 
 
-def test_F11_a_cancelled_handler_may_say_goodbye(run: Run) -> None:
+@pytest.mark.parametrize("way", ["directly", "by wait_for", "after a rest"])
+def test_F11_a_cancelled_handler_may_say_goodbye(run: Run, way: str) -> None:
     async def main() -> None:
         async def handler(conn: gtcp.aio.Conn) -> None:
+            receiving = conn.recv_pkg()
             try:
-                await conn.recv_pkg()
+                await (asyncio.wait_for(receiving, LONG) if way == "by wait_for" else receiving)
             finally:
+                if way == "after a rest":
+                    await asyncio.sleep(0.001)
                 await conn.send_pkg(b"bye")
 
         server = gtcp.aio.Server(HERE, handler)
@@ -612,6 +616,50 @@ def test_F11_a_cancelled_handler_may_say_goodbye(run: Run) -> None:
             assert await conn.recv_pkg(timeout=LONG) == b"bye"
 
     run(main())
+
+
+def test_F10_a_server_that_ends_amid_its_accepting(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """As a handler does that an eager task begins at once (Python 3.12)."""
+
+    async def main() -> None:
+        errors: list[BaseException] = []
+
+        def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+            service._stop_accepting()
+            return asyncio.Task(coroutine, loop=loop, **options)
+
+        server = gtcp.aio.Server(HERE, forever, on_error=lambda conn, error: errors.append(error))
+        await server.start()
+        service: Any = server._service
+        loop = asyncio.get_running_loop()
+        with socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG):
+            loop.set_task_factory(make_task)
+            await until(lambda: service.ending)
+            loop.set_task_factory(None)
+            await server.close()
+        assert errors == []
+
+    run(main())
+    assert [record for record in caplog.records if record.name == "gtcp"] == []
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="who was cancelled is not known")
+def test_F5_a_handler_that_waits_for_what_was_cancelled_has_failed(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async def handler(conn: gtcp.aio.Conn) -> None:
+            task = asyncio.ensure_future(forever(conn))
+            task.cancel()
+            await task
+
+        async with gtcp.aio.Server(HERE, handler) as server:
+            async with gtcp.aio.connect(str(server.get_listened_address())) as conn:
+                with pytest.raises(gtcp.EOF):
+                    await conn.recv(1, timeout=LONG)
+            assert server.stats().failed == 1
+
+    run(main())
+    (record,) = [record for record in caplog.records if record.name == "gtcp"]
+    assert "failed" in record.message
 
 
 def test_F11_run_ends_with_the_last_handler_when_the_shutdown_was_cancelled(run: Run) -> None:
