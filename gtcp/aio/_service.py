@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gtcp import _core
 from gtcp._dial import is_over
@@ -213,8 +213,10 @@ class Service(Serving[Conn]):
 
 def _was_cancelled(error: BaseException) -> bool:
     """This task was, and not one that it waited for. Python 3.10 does not tell them apart."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and (not hasattr(task, "cancelling") or bool(task.cancelling()))
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task: Any = asyncio.current_task()
+    return not hasattr(task, "cancelling") or task.cancelling() > 0
 
 
 def _cut(conns: list[Conn]) -> None:
