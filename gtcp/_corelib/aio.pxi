@@ -71,7 +71,7 @@ cdef class Operation(Sleeper):
 
     cdef bint proceed(self) except -1:
         cdef bint over
-        if self.stage == OVER or (self.waiter is not None and self.waiter.waits()):
+        if self.stage == OVER or self.is_waited_for():
             raise RuntimeError("this call has been awaited already")
         while True:
             try:
@@ -96,6 +96,10 @@ cdef class Operation(Sleeper):
                 if not self.recovers(error):
                     raise
 
+    cdef inline bint is_waited_for(self) noexcept:
+        """A task sleeps in the call, and has not been woken; not even by its cancellation."""
+        return self.waiter is not None and self.waiter.waits()
+
     cdef int begin(self) except -1:
         """The deadlines count from the first attempt."""
         if self.attempt == 0:
@@ -107,6 +111,7 @@ cdef class Operation(Sleeper):
         self.watch = <LoopWatch>self.stream.watch
         memset(&self.wait, 0, sizeof(Wait))
         self.wait.way = <PyObject*>the_loop_way
+        self.wait.caller = self.ident()
         self.wait.generation = posix.generation
         self.wait.deadline = self.deadline
         if self.wanted & RECEIVING:
@@ -137,7 +142,7 @@ cdef class Operation(Sleeper):
             self.wanted &= ~EXCHANGING
             self.held |= EXCHANGING
         if self.wanted & RECEIVING:
-            stream.claim_receiver()
+            stream.claim_receiver_for(self.ident())
             self.wanted &= ~RECEIVING
             self.held |= RECEIVING
         if self.wanted & SENDING:
@@ -153,8 +158,7 @@ cdef class Operation(Sleeper):
             if self.parker.queued:
                 return False
             self.parker = None
-        elif turn.try_take():
-            turn.owner = self.ident()
+        elif turn.try_take_for(self.ident()):
             return True
         else:
             parker = TaskParker()
@@ -349,7 +353,7 @@ cdef class Operation(Sleeper):
     def throw(self, kind, value=None, trace=None, /):
         """Ends the call by an exception, as cancelling its task does."""
         cdef object error = exception_of(kind, value, trace)
-        if self.stage == OVER:
+        if self.stage == OVER or (self.is_waited_for() and not isinstance(error, GeneratorExit)):
             raise RuntimeError("this call has been awaited already")
         if self.pause is not None:
             try:

@@ -64,7 +64,7 @@ cdef class AsyncConn(BaseConn):
         """Sends all of `data` (bytes-like); arguments and errors as in the blocking `send`.
 
         `data` must not change before the call is over. Several tasks that send queue up. When the task is cancelled,
-        some, all or none of the bytes have left.
+        some, all or none of the bytes have left; some of them break the connection.
         """
         cdef Send call = new_send()
         get_data(data, &call.payload)

@@ -20,6 +20,8 @@ cdef struct Wait:
     int64_t until
     # The caller's way to wait, NULL for a thread that sleeps.
     PyObject* way
+    # Whose call it is, where one who() makes several: 0 for who().
+    size_t caller
     # The process in which the call began, as a count of forks.
     unsigned long generation
     # The calling thread may sleep inside the system call, which saves the poll before it: at all, and now.
@@ -49,6 +51,7 @@ cdef struct Out:
 cdef inline void start_wait(Wait* wait, int64_t deadline) noexcept:
     wait.deadline = wait.until = deadline
     wait.way = way.get()
+    wait.caller = 0
     wait.generation = posix.generation
     wait.blocking = wait.sleep = wait.way == NULL
     wait.events = 0

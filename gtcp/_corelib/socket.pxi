@@ -30,7 +30,7 @@ cdef class Socket(Gatherer):
     cdef str reason
 
     cdef Turn sending
-    cdef size_t receiver            # who() receives, 0 for nobody
+    cdef size_t receiver            # who() receives, or which of his calls; 0 for nobody
     # What the last read gave, also while the thread that read has yet to get the GIL.
     cdef Py_ssize_t just_read
     # The SO_RCVTIMEO in force, 0 for none.
@@ -80,7 +80,9 @@ cdef class Socket(Gatherer):
             self.release()
 
     cdef inline int claim_receiver(self) except -1:
-        cdef size_t me = who()          # first, as it can run others
+        return self.claim_receiver_for(who())       # asked first, as it can run others
+
+    cdef inline int claim_receiver_for(self, size_t me) except -1:
         if self.receiver:
             raise ConcurrencyError("another call is receiving on this connection")
         self.receiver = me

@@ -98,7 +98,7 @@ cdef class Transport(Socket):
                     n = self._encrypt(out)
                     if n > 0:
                         out.sent += n
-                    elif not self._take_records():
+                    elif not self._take_records(wait):
                         wait.events = 0
                         wait.until = min(wait.deadline, posix.now() + NAP)
                         return False
@@ -124,12 +124,12 @@ cdef class Transport(Socket):
         finally:
             self.tls.turn.give()
 
-    cdef bint _take_records(self) except -1:
+    cdef bint _take_records(self, Wait* wait) except -1:
         """A send needs records: False when none have come, or when another call receives, who will take them."""
         cdef Tls tls = self.tls
         tls.turn.take(NEVER)
         try:
-            if self.receiver and self.receiver != who():
+            if self.receiver and self.receiver != (wait.caller or who()):
                 return False
             if self._fetch() == -posix.EAGAIN:
                 return False

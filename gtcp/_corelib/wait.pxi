@@ -268,7 +268,9 @@ cdef class Turn:
     cdef Parker after               # is woken, once, when nobody has it any more; None for nobody
 
     cdef inline bint try_take(self) noexcept:
-        cdef size_t me = who()          # first, as it can run others
+        return self.try_take_for(who())     # asked first, as it can run others
+
+    cdef inline bint try_take_for(self, size_t me) noexcept:
         if self.owner:
             return False
         self.owner = me

@@ -27,7 +27,7 @@ class Conn(_core.AsyncConn, Handle):
 
     A connection belongs to the loop that opened it. One task may receive while others send; senders queue up, a second
     receiver gets ConcurrencyError, and so does a second task that opens it. A cancelled receive loses no bytes and can
-    be repeated; a cancelled package that is half sent breaks the connection; a cancelled exchange is owed its reply
+    be repeated; a cancelled send that has left in part breaks the connection; a cancelled exchange is owed its reply
     (see BrokenError).
     """
 

@@ -230,6 +230,23 @@ def test_a_call_that_serves_again_knows_nothing_of_the_one_before(run: Run) -> N
     run(main())
 
 
+def test_who_cannot_await_a_call_does_not_end_it(run: Run) -> None:
+    """A second task for a call that the first waits in, cancelled before it began."""
+
+    async def main() -> None:
+        async with linked() as (conn, far):
+            call = conn.recv_pkg()
+            first = await begun(call)
+            second = asyncio.ensure_future(call)
+            second.cancel()
+            await asyncio.wait([second])
+            assert isinstance(second.exception(), RuntimeError)
+            far.sendall(frame(b"for the first"))
+            assert await first == b"for the first"
+
+    run(main())
+
+
 def test_a_call_that_nobody_awaits_warns(run: Run) -> None:
     async def main() -> None:
         async with linked() as (conn, _):

@@ -1,20 +1,25 @@
 """TLS with peers that others have written: GoFrame's gtcp, OpenSSL's own programs, Redis."""
 
+import asyncio
 import contextlib
 import re
 import select
 import signal
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import gtcp
+import gtcp.aio
 from interop.conftest import Serve
 from interop.goframe import GoClient, StartGoServer
 from interop.process import LineProcess
 from interop.redis_server import RedisServer
+from support.aio import begun
+from support.loops import run
 from support.programs import require
 from support.timing import LONG
 from support.tls import Authority, Files
@@ -139,6 +144,46 @@ def test_G8_the_peer_negotiates_anew(s_server: tuple[LineProcess, str], authorit
             conn.send(b"in the middle %d\n" % i, timeout=LONG)
             until(process, b"in the middle %d" % i)
             say(process, b"answer %d" % i, conn)
+
+
+def test_G8_a_send_leaves_the_records_to_the_task_that_receives(
+    s_server: tuple[LineProcess, str], authority: Authority
+) -> None:
+    """In the middle of a renegotiation a send needs records; in a loop both calls are of one thread.
+
+    On uvloop, which looks at timers first: after each long step of somebody else the send has come before the receive.
+    """
+    process, address = s_server
+    context = authority.client()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    async def hold_up() -> None:
+        while True:
+            time.sleep(0.02)  # noqa: ASYNC251 (all that comes of one turn is there at once)
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with gtcp.aio.connect(address, LONG, tls=context) as conn:
+            holding_up = await begun(hold_up())
+            for i in range(15):
+                receiving = await begun(conn.recv_line(timeout=LONG))
+                process.write_line(b"r")
+                await asyncio.sleep(0)
+                process.write_line(b"answer %d" % i)
+                for _ in range(10):
+                    await conn.send(b"question\n", timeout=LONG)
+                    await asyncio.sleep(0)
+                while not receiving.done():  # lines that the server reads together with a command are lost
+                    process.write_line(b"answer %d" % i)
+                    await asyncio.wait([receiving], timeout=LONG / 20)
+                    assert conn.buffered == 0 or receiving.done()
+                assert receiving.result().startswith(b"answer ")
+                with contextlib.suppress(gtcp.Timeout):
+                    while True:  # what was told again
+                        await conn.recv_line(timeout=LONG / 100)
+            holding_up.cancel()
+
+    run("uvloop", main(), 10 * LONG)
 
 
 def test_G8_key_updates_and_tickets_of_an_idle_connection_are_silence(
