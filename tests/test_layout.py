@@ -67,6 +67,7 @@ AIO = {
     "_lease": LEASE,
     "_pooloptions": LEASE,
     "_loops": set[str](),
+    "_timeout": set[str](),
     "_pool": POOL,
     "_shared": POOL | {"_shared"},
     "_acceptor": {"_accepting", "_listener", "_serving"},

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
@@ -26,6 +25,7 @@ from gtcp.aio._conn import Conn
 from gtcp.aio._dial import whole_milliseconds
 from gtcp.aio._lease import PoolConn, lease_of
 from gtcp.aio._loops import enlist, home_of
+from gtcp.aio._timeout import timeout
 
 if TYPE_CHECKING:
     import ssl
@@ -386,11 +386,8 @@ async def _finished(answer: Any, until: float | None) -> Any:
     # A loop may be early by a tick of its clock, a millisecond.
     seconds = whole_milliseconds(until) + 0.001
     try:
-        if sys.version_info >= (3, 11):  # in the caller's task: what it knows of itself holds for the hook
-            async with asyncio.timeout(seconds):
-                return await answer
-        else:
-            return await asyncio.wait_for(answer, seconds)
+        async with timeout(seconds):
+            return await answer
     except asyncio.TimeoutError as error:
         if isinstance(error, Timeout) or not is_over(until):
             raise

@@ -745,9 +745,57 @@ def test_hooks_may_close_their_pool(run: Run, peer: Any) -> None:
 
             pool = gtcp.aio.Pool(peer(silent).address, **{name: hook})
             lease = await pool.acquire()
-            lease.discard() if name == "on_close" else await lease.close()
-            assert await pool.close(LONG) == 0
+            with quick():
+                lease.discard() if name == "on_close" else await lease.close()
+                assert await pool.close(LONG) == 0
             assert pool.stats().in_use == 0
+
+    run(main())
+
+
+def test_on_connect_may_close_its_pool(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async def on_connect(conn: gtcp.aio.Conn) -> None:
+            await pool.close()
+            closed.set()
+
+        closed = asyncio.Event()
+        pool = gtcp.aio.Pool(peer(silent).address, on_connect=on_connect)
+        with quick(), pytest.raises(gtcp.PoolClosed):
+            await pool.acquire(LONG)
+        await asyncio.wait_for(closed.wait(), LONG)
+
+    run(main())
+
+
+@pytest.mark.parametrize("turns", range(5))
+@pytest.mark.parametrize("hook", ["check", "on_acquire"])
+def test_E15_a_cancellation_in_the_turns_in_which_a_hook_ends_is_not_lost(
+    run: Run, peer: Any, hook: str, turns: int
+) -> None:
+    async def main() -> None:
+        async def wait(lease: gtcp.aio.PoolConn) -> None:
+            began.set()
+            await go_on.wait()
+
+        async def use() -> None:
+            async with pool.acquire(LONG):
+                await hangs()
+
+        began, go_on = asyncio.Event(), asyncio.Event()
+        pool = gtcp.aio.Pool(peer(silent).address, **{hook: wait})
+        if hook == "check":
+            await pool.prefill(1)
+        using = asyncio.ensure_future(use())
+        await began.wait()
+        go_on.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        using.cancel()
+        await asyncio.wait([using], timeout=LONG)
+        assert using.cancelled()
+        await pool.close()
+        assert pool.stats().in_use == 0
 
     run(main())
 
