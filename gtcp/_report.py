@@ -21,13 +21,17 @@ _Group: Any = getattr(builtins, "BaseExceptionGroup", ())  # from Python 3.11 on
 
 
 class Report(Generic[ConnT]):
-    """The callbacks of a server and its numbers since it was made. TypeError for what is no function."""
+    """The callbacks of a server and its numbers since it was made. TypeError for what is no function.
+
+    What a callback raises is logged, but for the kinds that are `fatal`.
+    """
 
     def __init__(
         self,
         on_connect: Callable[[ConnT], object] | None,
         on_close: Callable[[ConnT, BaseException | None], object] | None,
         on_error: Callable[[ConnT | None, BaseException], object] | None,
+        fatal: tuple[type[BaseException], ...] = (),
     ) -> None:
         hooks = {"on_connect": on_connect, "on_close": on_close, "on_error": on_error}
         for name, hook in hooks.items():
@@ -38,6 +42,7 @@ class Report(Generic[ConnT]):
         self._on_connect = on_connect
         self._on_close = on_close
         self._on_error = on_error
+        self._fatal = fatal
         self.tally = Tally()
 
     def refuses(self, conn: ConnT) -> bool:
@@ -70,12 +75,20 @@ class Report(Generic[ConnT]):
     def tell_error(self, conn: ConnT | None, error: BaseException) -> None:
         """Something was logged; `conn` is None when accepting failed."""
         if self._on_error is not None:
-            _call("on_error", self._on_error, conn, error)
+            self._call("on_error", self._on_error, conn, error)
 
     def tell_close(self, conn: ConnT, error: BaseException | None) -> None:
         """The connection has been closed."""
         if self._on_close is not None:
-            _call("on_close", self._on_close, conn, error)
+            self._call("on_close", self._on_close, conn, error)
+
+    def _call(self, name: str, function: Callable[..., object], *arguments: object) -> None:
+        try:
+            function(*arguments)
+        except self._fatal:
+            raise
+        except BaseException:
+            logger.exception("%s failed", name)
 
     def stats(self, connections: int) -> ServerStats:
         """The numbers, with that of the connections that are open."""
@@ -105,10 +118,3 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(each)
     else:
         yield error
-
-
-def _call(name: str, function: Callable[..., object], *arguments: object) -> None:
-    try:
-        function(*arguments)
-    except BaseException:
-        logger.exception("%s failed", name)

@@ -57,7 +57,7 @@ class Server(Listening[Handler]):
     ) -> None:
         limits = Limits(max_connections, handshake_timeout, first_byte_timeout, idle_timeout, send_timeout, backlog)
         super().__init__(address, handler, tls, limits, sock, reuse_port)
-        self._report = Report(on_connect, on_close, on_error)
+        self._report = Report(on_connect, on_close, on_error, fatal=(KeyboardInterrupt, SystemExit))
         self.name = name
         self._closings = 0
         # The last one; its handlers may outlive its end by a moment.

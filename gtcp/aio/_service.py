@@ -197,9 +197,11 @@ class Service(Serving[Conn]):
 
     def _end(self, conn: Conn, error: BaseException | None) -> None:
         conn.close()  # type: ignore[unused-coroutine]  # which is done at once
-        self._report.tell_close(conn, error)
-        self._connections.pop(conn, None)
-        self.acceptor.made_room()
+        try:
+            self._report.tell_close(conn, error)
+        finally:
+            self._connections.pop(conn, None)
+            self.acceptor.made_room()
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """The task of a connection has ended."""

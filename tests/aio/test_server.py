@@ -523,6 +523,30 @@ def test_F6_a_handler_ends_the_program_as_any_task(
     assert [record for record in caplog.records if record.name == "gtcp"] == []
 
 
+@pytest.mark.parametrize("name", ["on_close", "on_error"])
+def test_F6_a_callback_ends_the_program_as_any_task(run: Run, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    servers: list[gtcp.aio.Server] = []
+
+    async def handler(conn: gtcp.aio.Conn) -> None:
+        if name == "on_error":
+            raise ZeroDivisionError
+
+    def leave(*arguments: object) -> None:
+        raise SystemExit
+
+    async def main() -> None:
+        server = gtcp.aio.Server(HERE, handler, **{name: leave})  # type: ignore[arg-type]
+        servers.append(server)
+        async with server, gtcp.aio.connect(str(server.get_listened_address())) as conn:
+            await conn.recv(1, timeout=LONG)
+            await forever(conn)
+
+    with pytest.raises(SystemExit):
+        run(main())
+    assert servers[0].connections == []
+    assert not any("failed" in record.message and name in record.message for record in caplog.records)
+
+
 def test_F9_a_client_that_never_reads_holds_its_handler_up_and_nobody_else(run: Run) -> None:
     async def main() -> None:
         async def handler(conn: gtcp.aio.Conn) -> None:
