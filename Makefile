@@ -1,6 +1,6 @@
 # make demo      build gtcp into its own environment and watch the pool at work
 # make test      run the suite
-# make test-long random lives of a pool, 2 000 of 100 steps, and the longer runs of the other models
+# make test-long random lives of a pool, 2 000 of 100 steps, and the longer runs of the other models: 15 minutes
 # make lint      everything that needs no running
 # make dist      sdist and wheel, and the suite against the installed wheel
 # make faults    the suite, and the table of faults with the outcome of each row
@@ -41,8 +41,12 @@ demo: build
 test: build $(VENV)/.group-test
 	$(PY) -m pytest $(ARGS)
 
+# Side by side: each of them mostly waits.
 test-long: build $(VENV)/.group-test
-	HYPOTHESIS_PROFILE=long $(PY) -m pytest --timeout=3600 -o faulthandler_timeout=0 tests/net/test_pool_model.py tests/core/test_parser_model.py $(ARGS)
+	$(MAKE) --no-print-directory -j4 long-a_pool_and_its_model long-asyncio long-uvloop long-parser
+
+long-%:
+	HYPOTHESIS_PROFILE=long $(PY) -m pytest --timeout=3600 -o faulthandler_timeout=0 -k $* tests/net/test_pool_model.py tests/core/test_parser_model.py $(ARGS)
 
 lint: build $(VENV)/.group-test $(VENV)/.group-lint
 	$(PY) -m ruff check

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Callable
@@ -39,6 +41,11 @@ def fork(program: Callable[[], object], finalize: bool = True) -> int:
 def join(pid: int, within: float = LONG) -> None:
     """Wait for a process, which has to end with 0 and in time."""
     ended: list[int] = []
+    if sys.platform == "linux":  # where the kernel tells
+        fd = os.pidfd_open(pid)
+        select.select([fd], [], [], within)
+        os.close(fd)
+        within = 0.0
 
     def has_ended() -> bool:
         done, status = os.waitpid(pid, os.WNOHANG)

@@ -130,7 +130,8 @@ class Facade:
         return type(self._target)
 
     def __getattr__(self, name: str) -> Any:
-        value = self._thread.call(getattr, self._target, name)
+        is_method = callable(getattr(type(self._target), name, None))
+        value = getattr(self._target, name) if is_method else self._thread.call(getattr, self._target, name)
         if not callable(value):
             return value
 
