@@ -573,8 +573,11 @@ class BasePool:
     def _note_dial(self, trouble: str | None) -> None:
         """What a dial that is no claim's alone says; `trouble` as for `_fail`, None for success."""
 
-    def _reap(self) -> None:
-        """Closes what is idle for too long, tells hooks what they have not heard, and sets the alarm."""
+    def _reap(self, apart: bool = False) -> bool:
+        """Closes what is idle for too long and sets the alarm. The hook hears of it, or `apart`: True if it has to."""
+
+    def _tell(self) -> None:
+        """Tells the hook what it has not heard."""
 
     def _expire(self) -> None:
         """What has been opened until now is not lent again."""
@@ -641,7 +644,7 @@ directory: Directory
 def open_lease(
     self: BaseConn,
     addr: object,
-    timeout: float | None = 30.0,
+    timeout: float | None = ...,
     *,
     tls: object = None,
     server_hostname: str | None = None,

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class PoolConn(Conn):
     """A connection on loan from the shared pool of `addr`; `close()` puts it back.
 
-    `timeout`: seconds to wait for a free connection and to dial. Everything that Conn can do. A connection goes back
-    only if it is healthy, empty and in step; else `close()` closes it, as does `with` when it is left by an exception.
-    A send that finds a reused connection dead before a byte left is made on a new one.
+    `timeout`: seconds to wait for a free connection and to dial, by default the pool's. Everything that Conn can do. A
+    connection goes back only if it is healthy, empty and in step; else `close()` closes it, as does `with` when it is
+    left by an exception. A send that finds a reused connection dead before a byte left is made on a new one.
 
     The object is dead after `close()`: its connection may be somebody else's by then. One thread should use a lease.
     """
@@ -33,7 +33,7 @@ class PoolConn(Conn):
         def __init__(
             self,
             addr: AddressLike | Address,
-            timeout: float | None = 30.0,
+            timeout: float | None = ...,
             *,
             tls: ssl.SSLContext | bool | None = None,
             server_hostname: str | None = None,

@@ -112,7 +112,6 @@ class Lending(_core.BasePool):
         """Changes the limit. Above a smaller one, idle connections are closed now, others when they come back."""
         if max_size is not None:
             check_count("max_size", max_size, 1, sys.maxsize)
-        self._options["max_size"] = max_size
         self._resize(max_size)
 
     def __repr__(self) -> str:
@@ -215,11 +214,14 @@ class Lending(_core.BasePool):
     # -- looking after
 
     def _tend(self) -> None:
-        self._reap()
+        self._clean()
         if self._watchlist is not None and (pause := self._watchlist.report()) is not None:
             self._call_in(pause)
         if self._options["min_idle"] and not self.closed:
             self._fill()
+
+    def _clean(self) -> None:
+        self._reap()
 
     def _fill(self) -> None:
         """Dials until min_idle connections are idle; after failures with longer and longer pauses."""
@@ -231,10 +233,13 @@ class Lending(_core.BasePool):
         if missing > 0 and pause > 0 and (self._fill_failures or stats.acquired == self._fill_acquired):
             self._call_in(pause)
             return
+        failures = self._fill_failures
         for _ in range(min(missing, _PARALLEL - coming)):
             if self._begin_apart(self._bring_idle) is None:
                 if (next_try := self._next_try()) is not None:
                     self._call_in(next_try)
+                return
+            if self._fill_failures > failures:
                 return
 
     def _bring_idle(self, claim: _core.Claim) -> None:

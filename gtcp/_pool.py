@@ -33,6 +33,8 @@ logger = logging.getLogger("gtcp")
 # How long a caller drives its own dial; what takes longer goes on in a thread, and the caller waits for whatever
 # connection is there first.
 _HANDS_ON = 0.005
+# When on_close has not come to its end, the next news waits so long at least.
+_PATIENCE = 0.5
 
 
 class Pool(_core.BlockingPool, Lending):
@@ -97,8 +99,9 @@ class Pool(_core.BlockingPool, Lending):
         self._connector = Connector(self.addr, self._options)
         # For the shared pools: made by PoolConn, not by get_pool; strings it is known by; how it is forgotten.
         self._implicit = True
-        self._spellings: list[str] = []
+        self._spellings: set[str] = set()
         self._forget: Callable[[], None] | None = None
+        self._telling = False
         _reaper.enlist(self)
         self._call_if_needed()
 
@@ -261,12 +264,41 @@ class Pool(_core.BlockingPool, Lending):
     def _watch(self) -> None:
         _reaper.watch()
 
+    def _clean(self) -> None:
+        """What on_close has to hear it hears in another thread: it may take its time, and other pools wait here."""
+        if not self._reap(apart=True):
+            return
+        if self._telling:
+            self._call_in(_PATIENCE)
+            return
+        self._telling = True
+        try:
+            workers.submit(self._tell_all)
+        except BaseException:
+            self._telling = False
+            raise
+
+    def _tell_all(self) -> None:
+        try:
+            self._tell()
+        except BaseException:  # whatever it is, a thread of gtcp's own has nobody to hand it to
+            logger.exception("on_close of the pool of %s failed", self.addr)
+        finally:
+            self._telling = False
+
+    def _forked(self) -> None:
+        self._telling = False
+        super()._forked()
+
     def _bring_idle(self, claim: _core.Claim) -> None:
         attempt = self._connector.attempt()
         self._pass_on(claim, attempt)
         self._filling.add(claim)
         try:
             workers.submit(partial(self._add_idle, claim, attempt))
+        except RuntimeError as error:  # no more threads: it counts as a failed dial
+            self._fail(claim, error, None)
+            self._filled(claim)
         except BaseException:
             self._filling.discard(claim)
             raise

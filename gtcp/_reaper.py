@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -27,7 +28,7 @@ class Tended(Protocol):
     """A pool, as far as the reaper knows it."""
 
     def _tend(self) -> None: ...
-    def _reap(self) -> None: ...
+    def _reap(self) -> object: ...
     def _call_in(self, seconds_: float, /) -> None: ...
 
 
@@ -91,9 +92,9 @@ def _round() -> None:
     for pool in _living():
         try:
             pool._tend()
-        except KeyboardInterrupt:  # where greenlets share the main thread
-            raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise  # where greenlets share it
             logger.exception("looking after %r failed", pool)
             pool._call_in(_LONGEST_PAUSE)
     for chore in chores:

@@ -128,11 +128,31 @@ def _find(addr: AddressLike | Address, tls: object, server_hostname: str | None)
     """What PoolConn asks when it does not know the pool of an address yet."""
     named = {"tls": tls or None, "server_hostname": server_hostname}
     pool = _shared.get(parse(addr), {name: value for name, value in named.items() if value is not None})
-    if isinstance(addr, str) and not (tls or server_hostname):
-        pool._spellings.append(addr)
+    if pool._implicit:
+        pool._call_in(_FORGOTTEN_AFTER)
+    if type(addr) is str and not (tls or server_hostname):
+        pool._spellings.add(addr)
         _core.directory.learn(addr, pool)
     return pool
 
 
+class _Lookout:
+    """Has unused pools forgotten now and then: each round of the reaper would be too often."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        # Somebody to call the reaper for the next look; None when there is nobody to be forgotten.
+        self._caller: Pool | None = None
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _FORGOTTEN_AFTER / 10
+            _shared.forget_unused()
+            self._caller = next((pool for pool in _shared.open() if pool._implicit), None)
+        if self._caller is not None:
+            self._caller._call_in(_FORGOTTEN_AFTER)
+
+
 _core.directory.serve(_find)
-_reaper.chores.append(_shared.forget_unused)
+_reaper.chores.append(_Lookout())

@@ -85,7 +85,8 @@ cdef class BaseConn:
     cdef bint is_stale(self, Out* out, object error) noexcept:
         """A lease whose connection died in the pool: not a byte of its first message left."""
         return out != NULL and out.sent == 0 and out.size + out.header_size and self.reused and not self.answered \
-            and not self.owed and not self.failed and isinstance(error, SocketError) and self.home.renews
+            and not self.owed and not self.failed and isinstance(error, SocketError) \
+            and self.home.renews and self.home.gate.is_open()
 
     # -- settings
 
@@ -269,7 +270,7 @@ cdef class BaseConn:
             raise ConcurrencyError("the connection is in use")
         if stream.parser.pending():
             raise BrokenError(f"{stream.parser.pending()} plain bytes have arrived already")
-        self.failed = True              # a plain pool does not get it back
+        self.failed = self.failed or self.home is not None      # a plain pool does not get it back
         stream.tls = tls
         return stream
 

@@ -30,12 +30,12 @@ directory = Directory()
 cdef Directory the_directory = directory
 
 
-def open_lease(BaseConn self not None, addr, timeout=30.0, *, tls=None, server_hostname=None):
+def open_lease(BaseConn self not None, addr, timeout=UNSET, *, tls=None, server_hostname=None):
     """PoolConn.__init__: fills the handle with a connection of the shared pool of `addr`."""
     cdef object pool = None
     if self.stream is not None or self.home is not None:
         self._check_new()
-    if tls is None and server_hostname is None and PyUnicode_CheckExact(addr):
+    if (tls is None or tls is False) and server_hostname is None and PyUnicode_CheckExact(addr):
         pool = the_directory.pools.get(addr)
     if pool is None or (<BasePool>pool).closed:
         pool = the_directory.find(addr, tls, server_hostname)

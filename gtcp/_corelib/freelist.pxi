@@ -160,10 +160,12 @@ cdef class FreeList:
     # -- waiting for one
 
     cdef bint join(self, Claim claim, int64_t deadline) except -1:
-        """Queues a claim. False when too many wait already."""
+        """Queues a claim, unless a connection has come back meanwhile. False when too many wait already."""
         cdef bint patient
         if self.closed:
             raise_pool_closed()
+        if self.waiting.size == 0 and self.hand_over(claim):
+            return True
         claim.since = posix.now()
         claim.impatient_at = claim.since + (deadline - claim.since) // 2
         # Whoever may not wait gets a dial rather than a refusal.
@@ -177,11 +179,21 @@ cdef class FreeList:
     cdef int rejoin(self, Claim claim) noexcept:
         """Puts a claim that got a connection unfit for use back to its place, if the pool still serves anybody."""
         claim.gift = None
-        if not self.closed:
+        if not self.closed and not self.hand_over(claim):
             if claim.queue is not None:
                 claim.queue.remove(claim)
             self.waiting.push_front(claim)
         return 0
+
+    cdef bint hand_over(self, Claim claim) noexcept:
+        """Gives an idle connection to the first of all claims, if there is one that is not too old."""
+        cdef Stream stream = self.idle.oldest if self.fifo else self.idle.newest
+        if stream is None or self.overdue(stream, posix.now()) != REASONS:
+            return False
+        self.idle.remove(stream)
+        self.lent.push(stream)
+        claim.gift = stream
+        return True
 
     cdef inline bint is_full(self) noexcept:
         return self.idle.size + self.lent.size + self.connecting >= self.max_size
@@ -322,6 +334,10 @@ cdef class FreeList:
         self.lent.remove(stream)
         stream.rested = True
         self.idle.push(stream)
+        return self.keep(stream, now)
+
+    cdef int keep(self, Stream stream, int64_t now) except -1:
+        """It rests from now on."""
         return 0
 
     cdef Reason unkept(self, Stream stream, int64_t now) noexcept:

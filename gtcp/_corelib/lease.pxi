@@ -27,13 +27,16 @@ cdef class Lender(Seeker):
     cdef bint parts
     cdef bint mourns
     cdef dict held                  # what `_hold` notes of each lease, by id; None when nobody watches them
-    cdef list unmourned             # (stream, reason) of what ended where no hook can run: in finalizers, amid acquire
+    # (stream, reason) of what ended where no hook can run: in finalizers, amid acquire, in the hook itself.
+    cdef list unmourned
+    cdef set mourners               # who() is in the hook
     cdef bint unwatched             # in a child nobody looks after the pool before its first lease
     cdef int64_t tended_until       # a pool below min_idle need not be looked after before this moment
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
         self.unmourned = []
+        self.mourners = set()
 
     cdef int lend(self, BaseConn lease, object timeout) except -1:
         cdef int64_t wait = self.timeout if timeout is UNSET else nanoseconds(timeout, "timeout")
@@ -156,13 +159,18 @@ cdef class Lender(Seeker):
 
     cdef int replace(self, BaseConn lease, Stream stale, Stream stream) except -1:
         """The new connection takes the place of the stale one."""
-        if lease.stream is not stale or stale.generation != posix.generation:
-            stream.close()              # somebody else has ended the lease meanwhile, or it is the parent's
+        if stale.generation != posix.generation:
+            stream.close()              # the lease is the parent's
             raise_closed()
-        self.lent.remove(stale)
-        self.lent.push(stream)
-        self.closed_for[<int>PEER] += 1
         self.created += 1
+        self.lent.push(stream)
+        if lease.stream is not stale or self.closed:
+            self.give_back(stream, posix.now())
+            if self.closed:
+                raise_pool_closed()
+            raise_closed()              # somebody else has ended the lease meanwhile
+        self.lent.remove(stale)
+        self.closed_for[<int>PEER] += 1
         stream.uses = 1
         stream.gathered, stream.gathering = stale.gathered, stale.gathering
         lease.stream = stream
@@ -190,8 +198,9 @@ cdef class Lender(Seeker):
         """The connection of a handle that a dial made, with the end of its life stamped on it."""
         cdef Stream stream = conn.open_stream()
         cdef object lifetime = self._lifetime()
-        if stream.closed or stream.end != OPEN or stream.broken is not None:
-            raise BrokenError("the dial has left a connection that is closed or out of step")
+        if stream.closed or stream.end != OPEN or stream.broken is not None or conn.failed or stream.users:
+            raise BrokenError("dial or on_connect has left a connection that is closed, in use or out of step, as it "
+                              "is when a call on it failed")
         if lifetime is not None:
             stream.expires_at = after(stream.born, nanoseconds(lifetime, "lifetime"))
         conn.stream = None
@@ -225,8 +234,10 @@ cdef class Lender(Seeker):
         self.end_lease(lease, now)
         if reason != REASONS:
             return self.retire(stream, reason)
-        self.give_back(stream, now)
-        return self.call_at(min(now + self.ttl, stream.expires_at) if self.ttl != NEVER else stream.expires_at)
+        return self.give_back(stream, now)
+
+    cdef int keep(self, Stream stream, int64_t now) except -1:
+        return self.call_at(min(after(now, self.ttl), stream.expires_at))
 
     cdef bint holds_plaintext(self, BaseConn lease, Stream stream) except -1:
         """TLS has bytes inside that nobody took."""
@@ -289,8 +300,8 @@ cdef class Lender(Seeker):
 
     cdef int bury(self, Stream stream, Reason reason) except -1:
         stream.close()
-        if self.mourns and self.seekers and who() in self.seekers:
-            self.unmourned.append((stream, <int>reason))    # the hook could not use the pool within this acquire
+        if self.mourns and (who() in self.seekers or who() in self.mourners):
+            self.unmourned.append((stream, <int>reason))    # the hook could not use the pool, or would call itself
             self.call_at(0)
         elif self.mourns:
             self.mourn(stream, reason)
@@ -301,8 +312,13 @@ cdef class Lender(Seeker):
     cdef int mourn(self, Stream stream, int reason) except -1:
         """Tells the hook, with a handle that still knows its addresses."""
         cdef BaseConn conn = <BaseConn>new_object(self.conn_type, NOTHING)
+        cdef object me = who()
         conn.stream = stream
-        self._mourn(conn, REASON_NAMES[reason])
+        self.mourners.add(me)
+        try:
+            self._mourn(conn, REASON_NAMES[reason])
+        finally:
+            self.mourners.discard(me)
         return 0
 
     cdef int call_at(self, int64_t moment) except -1:
@@ -319,6 +335,7 @@ cdef class Lender(Seeker):
     cdef int after_fork(self) except -1:
         self.seekers = set()
         self.unmourned = []
+        self.mourners = set()
         self.unwatched = True
         FreeList.after_fork(self)
         self._forked()

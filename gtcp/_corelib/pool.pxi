@@ -55,15 +55,12 @@ cdef class BasePool(Lender):
     def _pass_on(self, Claim claim not None, doing):
         """The dial of a claim goes on in another thread; `str(doing)` tells how far it is."""
         claim.doing = doing
-        if claim.dial != NO_DIAL:
+        if claim.dial == DIAL_BEGUN:    # else it has ended meanwhile, and another one may be allowed already
             claim.dial = DIAL_ELSEWHERE
 
     def _settle(self, Claim claim not None, BaseConn conn not None):
         """The dial of a claim has succeeded, unless this raises."""
-        cdef Stream stream = self.take_stream(conn)
-        self.settle(claim, stream)
-        if self.idle.size:
-            self.call_at(min(posix.now() + self.ttl, stream.expires_at) if self.ttl != NEVER else stream.expires_at)
+        self.settle(claim, self.take_stream(conn))
 
     def _fail(self, Claim claim not None, error, trouble):
         """The dial of a claim has failed; `trouble` is the address's fault in words, or None."""
@@ -90,18 +87,31 @@ cdef class BasePool(Lender):
         else:
             self.gate.failed(trouble)
 
-    def _reap(self):
-        """Closes what is idle for too long and tells hooks what they have not heard; sets the alarm."""
+    def _reap(self, bint apart=False):
+        """Closes what is idle for too long and sets the alarm. The hook hears of it, or `apart`: True if it has to."""
+        cdef object me = who()
         cdef int64_t moment
         if self.generation != posix.generation:
             self.after_fork()
-        self.reap(posix.now())
-        while self.unmourned:
-            stream, reason = self.unmourned.pop(0)
-            self.mourn(stream, reason)
+        if apart:
+            self.seekers.add(me)
+        try:
+            self.reap(posix.now())
+        finally:
+            if apart:
+                self.seekers.discard(me)
+        if not apart:
+            self._tell()
         moment = self.next_expiry()
         if moment != NEVER:
             self.call_at(moment)
+        return bool(self.unmourned)
+
+    def _tell(self):
+        """Tells the hook what it has not heard."""
+        while self.unmourned:
+            stream, reason = self.unmourned.pop(0)
+            self.mourn(stream, reason)
 
     def _expire(self):
         """What has been opened until now is not lent again."""
@@ -118,6 +128,7 @@ cdef class BasePool(Lender):
         """No more leases; everybody who waits is told, and what comes back is closed."""
         self.shut()
         self.reap(posix.now())
+        self.end_orphans()
 
     def _cut(self, deadline):
         """Waits until all leases have come back; closes the connections of the others and answers how many."""

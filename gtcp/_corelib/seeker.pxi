@@ -65,7 +65,7 @@ cdef class Seeker(FreeList):
         stream = <Stream>claim.gift
         # A new connection is the caller's, whatever the peer does: else one that hangs up at once would be dialled
         # again and again.
-        reason = self.spoilt(stream, posix.now()) if stream.uses else REASONS
+        reason = self.spoilt(stream, posix.now()) if stream.uses or stream.rested else REASONS
         if reason == REASONS:
             return stream
         self.rejoin(claim)
@@ -180,6 +180,17 @@ cdef class Seeker(FreeList):
             return self.fail(orphan, None, None)
         if orphan.queue is self.orphans:
             self.orphans.remove(orphan)
+        return 0
+
+    cdef int end_orphans(self) except -1:
+        """The pool is closed, and so is what dials under way are at; who waits for their end is told in any case."""
+        cdef Claim orphan
+        while self.orphans.first is not None:
+            orphan = self.orphans.first
+            if orphan.gift is None:
+                orphan.gift = PoolClosed("the pool is closed")
+            self.end_orphan(orphan)
+            orphan.parker.unpark()
         return 0
 
     cdef int give_up(self, Claim claim) except -1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
@@ -24,6 +24,7 @@ class Lender(Protocol):
     def _lend(self, lease: PoolConn, timeout: float | None = ...) -> Coroutine[object, object, PoolConn]: ...
 
 
+UNSET: Any = object()
 Find = Callable[[Address, object, "str | None"], Lender]
 
 
@@ -31,9 +32,9 @@ class PoolConn(Conn):
     """A connection on loan from the shared pool of `addr` in the running loop; `close()` puts it back.
 
     It is taken by awaiting the object or by `async with`, which gives it back too. `timeout`: seconds to wait for a
-    free connection and to dial. Everything that `gtcp.PoolConn` promises: a connection goes back only if it is healthy,
-    empty and in step, so one whose call was cancelled is closed; a send that finds a reused connection dead before a
-    byte left is made on a new one.
+    free connection and to dial, by default the pool's. Everything that `gtcp.PoolConn` promises: a connection goes back
+    only if it is healthy, empty and in step, so one whose call was cancelled is closed; a send that finds a reused
+    connection dead before a byte left is made on a new one.
 
     The object is dead after `close()`: its connection may be somebody else's by then.
     """
@@ -45,13 +46,14 @@ class PoolConn(Conn):
     def __init__(
         self,
         addr: AddressLike | Address,
-        timeout: float | None = 30.0,
+        timeout: float | None = UNSET,
         *,
         tls: ssl.SSLContext | bool | None = None,
         server_hostname: str | None = None,
     ) -> None:
         self._check_new()
-        _core.to_deadline(timeout)
+        if timeout is not UNSET:
+            _core.to_deadline(timeout)
         self._lender = None
         self._address = parse(addr)
         self._tls = tls, server_hostname
@@ -64,7 +66,8 @@ class PoolConn(Conn):
             raise ClosedError("the connection was never opened") from None
         if lender is None:
             lender = _find(self._address, *self._tls)
-        return lender._lend(self, self._timeout)  # type: ignore[return-value]
+        timeout = () if self._timeout is UNSET else (self._timeout,)
+        return lender._lend(self, *timeout)  # type: ignore[return-value]
 
     @classmethod
     def from_socket(cls, sock: socket.socket) -> NoReturn:  # noqa: ARG003

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import inspect
 import logging
+import select
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -80,6 +81,44 @@ def test_E10_a_connection_that_the_pool_did_not_lend(run: Run, peer: Any) -> Non
                 await pool.acquire(LONG)
             assert not greeted
             assert (other.stats().in_use, other.stats().closed["discarded"], pool.stats().failed) == (0, 1, 1)
+
+    run(main())
+
+
+def test_E15_a_waiter_whose_gift_went_bad_gets_what_rests_meanwhile(run: Run) -> None:
+    async def main() -> None:
+        async with pool_of(host.address, max_size=2) as pool:
+            bad, good = await pool.acquire(), await pool.acquire()
+            port = good.local_addr().port
+            waiter = asyncio.ensure_future(waiting_for(pool))
+            await until(lambda: pool.stats().waiting)
+            host.accept().sendall(b"junk")
+            select.select([bad.fileno()], [], [], LONG)
+            bad.close()  # the waiter's from now on, who has not run yet
+            good.close()  # nobody's
+            async with await waiter as lease:
+                assert lease.local_addr().port == port
+            assert (pool.stats().created, pool.stats().closed["dirty"]) == (2, 1)
+
+    with contextlib.closing(Host()) as host:
+        run(main())
+
+
+async def waiting_for(pool: gtcp.aio.Pool) -> gtcp.aio.PoolConn:
+    return await pool.acquire(LONG)
+
+
+def test_E11_a_new_connection_whose_caller_is_cancelled_rests_for_its_time(run: Run, peer: Any) -> None:
+    async def main() -> None:
+        async def cancel(conn: gtcp.aio.Conn) -> None:
+            asyncio.get_running_loop().call_soon(waiter.cancel)
+
+        async with pool_of(peer(silent).address, ttl=SHORT, on_connect=cancel) as pool:
+            waiter = asyncio.ensure_future(waiting_for(pool))
+            with pytest.raises(asyncio.CancelledError):
+                await waiter
+            assert pool.stats().created == 1
+            await until(lambda: pool.stats().closed["ttl"])
 
     run(main())
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import gtcp
-from gtcp import _shared
+from gtcp import _reaper, _shared
 from net.ends import Host, MakePool, Serve
 from net.handlers import address_of, echo
 from support.calls import Call
 from support.faces import everywhere
-from support.timing import LONG, SHORT, quick, takes
+from support.timing import LONG, SHORT, eventually, quick, takes
 
 
 def port_of(conn: gtcp.Conn) -> int:
@@ -265,12 +265,50 @@ def test_a_shared_pool_that_nobody_asked_for_is_forgotten_when_it_is_empty_for_l
     pool.clear()
     assert known(host.address) == 1  # empty since now
     monkeypatch.setattr(_shared, "_FORGOTTEN_AFTER", 0.0)
+    monkeypatch.setattr(_reaper, "chores", [])  # else it would look all the time
     gtcp.PoolConn(host.address).discard()
     assert known(host.address) == 1  # used meanwhile
     assert known(host.address) == 0
     with gtcp.get_pool(host.address) as asked_for:
         assert asked_for is not pool
         assert [known(host.address) for _ in range(3)] == [1, 1, 1]
+
+
+def test_E11_shared_pools_in_which_nothing_ever_rested_are_forgotten_too(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_shared, "_FORGOTTEN_AFTER", SHORT)
+    monkeypatch.setattr(_reaper, "chores", [_shared._Lookout()])  # one that has not looked just now
+    gtcp.PoolConn(host.address).discard()
+    eventually(lambda: all(str(pool.addr) != host.address for pool in gtcp.pools()))
+
+
+def test_what_a_pool_is_called_is_noted_once(host: Host) -> None:
+    class Name(str):
+        __slots__ = ()
+
+    for _ in range(10):
+        for address in (host.address, Name(host.address)):
+            gtcp.PoolConn(address).close()
+            gtcp.PoolConn(address, tls=False).close()
+    with gtcp.get_pool(host.address) as pool:
+        assert pool._spellings == {host.address}
+
+
+def test_a_lease_waits_as_long_as_its_pool_says(host: Host) -> None:
+    with gtcp.get_pool(host.address, max_size=1, timeout=SHORT) as pool, pool.acquire():
+        with takes(SHORT), pytest.raises(gtcp.PoolTimeout):
+            gtcp.PoolConn(host.address)
+        with quick(), pytest.raises(gtcp.PoolTimeout):
+            gtcp.PoolConn(host.address, 0)
+
+
+def test_E23_a_pool_is_known_by_its_first_options_whatever_its_size(host: Host) -> None:
+    with gtcp.get_pool(host.address, max_size=10, min_idle=3) as pool:
+        pool.resize(2)
+        assert gtcp.get_pool(host.address) is gtcp.get_pool(host.address, max_size=10) is pool
+        gtcp.PoolConn(pool.addr).close()
+        assert pool.stats().max_size == 2
 
 
 def test_a_shared_pool_that_another_thread_has_made_meanwhile_is_the_one(

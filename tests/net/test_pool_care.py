@@ -4,12 +4,13 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import gtcp
+from gtcp._threads import workers
 from gtcp._watchlist import Held, Watchlist
 from net.ends import Host, MakePool, Serve
 from net.handlers import address_of, echo, echo_packages
@@ -186,6 +187,23 @@ def test_E18_min_idle_while_nobody_listens(make_pool: MakePool, caplog: pytest.L
         eventually(lambda: pool.stats().idle == 2)
     pool.close()
     assert balanced(pool)
+
+
+def test_min_idle_where_no_thread_can_begin(
+    host: Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with any other dial that fails: one line in the log, and longer and longer pauses."""
+
+    def none_left(job: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(workers, "submit", none_left)
+    with gtcp.Pool(host.address, min_idle=3) as pool:
+        eventually(lambda: pool.stats().failed >= 3)
+        assert [record.getMessage()[:24] for record in caplog.records] == ["cannot keep 3 connections"[:24]]
+        assert pool.stats().connecting == 0
+        monkeypatch.undo()
+        eventually(lambda: pool.stats().idle == 3)
 
 
 def test_prefill(host: Host, make_pool: MakePool) -> None:
@@ -368,6 +386,35 @@ def test_E17_close_ends_a_dial_that_is_under_way(make_pool: MakePool) -> None:
                 dialling.result()
         eventually(lambda: pool.stats().connecting == 0, within=5 * SHORT)
         assert balanced(pool)
+
+
+@pytest.mark.parametrize("ahead", ["prefill", "min_idle"])
+def test_E17_close_ends_a_set_up_that_no_caller_waits_for(host: Host, make_pool: MakePool, ahead: str) -> None:
+    min_idle = 1 if ahead == "min_idle" else 0
+    pool = make_pool(host.address, on_connect=lambda conn: conn.recv(1), connect_timeout=None, min_idle=min_idle)
+    filling = Call(pool.prefill, 1, LONG) if ahead == "prefill" else None
+    far = host.accept()
+    eventually(lambda: pool.stats().connecting == 1)
+    with quick():
+        pool.close()
+        assert far.recv(1) == b""
+        if filling is not None:
+            assert isinstance(filling.error(), gtcp.PoolClosed)
+    assert balanced(pool)
+
+
+def test_E17_close_tells_who_prefills_also_when_a_dial_cannot_be_ended(host: Host, make_pool: MakePool) -> None:
+    go_on = threading.Event()
+    pool = make_pool(host.address, dial=lambda address, seconds: go_on.wait(LONG) and gtcp.dial(address))
+    filling = Call(pool.prefill, 1, LONG)
+    eventually(lambda: pool.stats().connecting == 1)
+    with quick():
+        pool.close()
+        assert isinstance(filling.error(), gtcp.PoolClosed)
+    go_on.set()
+    eventually(lambda: pool.stats().connecting == 0)
+    assert pool.stats().closed["cleared"] == 1
+    assert balanced(pool)
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), True, "1"])

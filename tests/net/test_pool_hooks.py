@@ -1,5 +1,6 @@
 """What a user's functions may do to a pool: anything but harm (E5, E6, E8)."""
 
+import contextlib
 import logging
 import select
 import socket
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import gtcp
+import gtcp.aio
 from net.ends import Host, MakePool, Serve
 from net.handlers import address_of, echo_packages
 from support.calls import Call
@@ -167,6 +169,40 @@ def test_E10_a_dial_cannot_bring_another_pools_lease(host: Host, make_pool: Make
     assert not greeted
     assert other.stats().closed["discarded"] == 1
     assert balanced(other)
+    assert balanced(pool)
+
+
+@everywhere
+@pytest.mark.parametrize("where", ["on_connect", "dial"])
+def test_E5_a_connection_on_which_a_call_of_the_set_up_failed_is_not_lent(
+    host: Host, make_pool: MakePool, where: str, face: str
+) -> None:
+    """The reply to an optional greeting comes later, and would be the first borrower's."""
+
+    def greet(conn: gtcp.Conn) -> None:
+        with contextlib.suppress(gtcp.Timeout):
+            conn.send_recv_pkg(b"hello", timeout=0)
+
+    async def greet_in_loop(conn: gtcp.aio.Conn) -> None:
+        with contextlib.suppress(gtcp.Timeout):
+            await conn.send_recv_pkg(b"hello", timeout=0)
+
+    def dial(address: gtcp.Address, seconds: float | None) -> gtcp.Conn:
+        conn = gtcp.Conn(address, seconds)
+        greet(conn)
+        return conn
+
+    async def dial_in_loop(address: gtcp.Address, seconds: float | None) -> gtcp.aio.Conn:
+        conn = await gtcp.aio.connect(address, seconds)
+        await greet_in_loop(conn)
+        return conn
+
+    in_loop = face != "threads"
+    functions = {"on_connect": greet_in_loop if in_loop else greet, "dial": dial_in_loop if in_loop else dial}
+    pool = make_pool(host.address, **{where: functions[where]})
+    with pytest.raises(gtcp.BrokenError, match="dial or on_connect has left"):
+        pool.acquire(LONG)
+    assert (pool.stats().created, pool.stats().failed) == (0, 1)
     assert balanced(pool)
 
 
@@ -525,6 +561,44 @@ def test_E22_on_close_may_use_its_own_pool(host: Host, make_pool: MakePool) -> N
     assert pool.stats().closed["dirty"] == 1
     eventually(lambda: pool.stats().idle == 1)
     assert balanced(pool)
+
+
+def test_E22_on_close_that_uses_its_own_pool_does_not_call_itself(host: Host, make_pool: MakePool) -> None:
+    """After a restart of the server each acquire finds another dead connection."""
+    here = threading.local()
+    depths: list[int] = []
+
+    def use(conn: gtcp.Conn, reason: str) -> None:
+        here.depth = getattr(here, "depth", 0) + 1
+        pool.acquire(LONG).close()
+        depths.append(here.depth)
+        here.depth -= 1
+
+    pool = make_pool(host.address, on_close=use)
+    leases = [pool.acquire(LONG) for _ in range(20)]
+    for _ in leases:
+        host.accept().shutdown(socket.SHUT_RDWR)
+    for lease in leases:
+        eventually(lambda: not lease.is_alive())  # noqa: B023
+        lease.close()
+    pool.acquire(LONG).close()
+    eventually(lambda: len(depths) == 20)
+    assert max(depths) == 1
+    assert pool.stats().closed["peer_closed"] == 20
+
+
+def test_E11_on_close_that_takes_its_time_keeps_no_other_pool_waiting(host: Host, make_pool: MakePool) -> None:
+    end = threading.Event()
+    slow = make_pool(host.address, ttl=SHORT / 2, on_close=lambda conn, reason: end.wait(LONG))
+    other = make_pool(host.address, ttl=SHORT)
+    slow.acquire().close()
+    eventually(lambda: slow.stats().closed["ttl"] == 1)
+    with quick(1.0 + SHORT):
+        other.acquire().close()
+        eventually(lambda: other.stats().closed["ttl"] == 1)
+        slow.acquire().close()
+        eventually(lambda: slow.stats().closed["ttl"] == 2)  # nor its own connections
+    end.set()
 
 
 def test_E15_a_hook_that_blocks_holds_nobody_else_up(host: Host, make_pool: MakePool) -> None:

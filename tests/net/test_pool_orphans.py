@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -37,6 +38,26 @@ class Hanging:
         if len(self.began) in self.numbers:
             assert self.go_on.wait(LONG)
         return gtcp.dial(address, LONG)
+
+
+def test_E15_a_dial_that_has_ended_before_its_caller_looks_again(host: Host) -> None:
+    """What it brought was cleared, so the caller is allowed another one, which nobody else has begun."""
+    dials: list[gtcp.Conn] = []
+
+    def dial(address: gtcp.Address, seconds: float | None) -> gtcp.Conn:
+        dials.append(gtcp.Conn(address, seconds))
+        if len(dials) == 1:
+            pool.expire()
+        return dials[-1]
+
+    class Prompt(gtcp.Pool):
+        def _submit(self, job: Callable[[], None]) -> None:
+            job()
+
+    with Prompt(host.address, dial=dial) as pool:
+        with quick():
+            pool.acquire(LONG).close()
+        assert (pool.stats().created, pool.stats().closed["cleared"]) == (2, 1)
 
 
 def leave_a_dial_behind(pool: gtcp.Pool) -> gtcp.PoolConn:

@@ -11,7 +11,7 @@ import gtcp
 from net.ends import Host, MakePool
 from support.calls import Call
 from support.peers import frame, read, read_frame, reset
-from support.timing import LONG, SHORT, quick
+from support.timing import LONG, SHORT, eventually, quick
 
 # The call, what it sends, what answers it.
 SENDS: dict[str, tuple[Callable[[gtcp.PoolConn], Any], bytes, bytes]] = {
@@ -171,9 +171,48 @@ def test_a_lease_closed_while_it_reconnects_stays_closed(host: Host) -> None:
         pool.go_on.set()
         with pytest.raises(gtcp.ClosedError):
             sending.result()
+        stats = pool.stats()
+        assert (stats.idle, stats.in_use) == (1, 0)  # what has come is for the next one
+        assert stats.created - sum(stats.closed.values()) == 1
+
+
+def test_E17_a_lease_that_reconnects_while_the_pool_is_cut_gets_nothing_new(host: Host) -> None:
+    with SlowPool(host.address) as pool:
+        lease = stale_lease(pool, host)
+        pool.dialling.clear()
+        pool.go_on.clear()
+        sending = Call(lease.send, b"hello")
+        assert pool.dialling.wait(LONG)
+        assert pool.close(timeout=0) == 1
+        pool.go_on.set()
+        assert isinstance(sending.error(), gtcp.PoolClosed)
         assert host.accept().recv(1) == b""
+        with pytest.raises(gtcp.Error):
+            lease.send(b"hello")
+        lease.close()
         stats = pool.stats()
         assert stats.created - sum(stats.closed.values()) == stats.idle + stats.in_use == 0
+
+
+def test_E18_leases_do_not_reconnect_to_an_address_that_is_known_to_be_dead(make_pool: MakePool) -> None:
+    host = Host()
+    pool = make_pool(host.address, check=False)
+    leases = [pool.acquire() for _ in range(10)]
+    for lease in leases:
+        lease.close()
+    leases = [pool.acquire() for _ in range(10)]
+    for _ in leases:
+        reset(host.accept())
+    host.close()
+    for lease in leases:
+        eventually(lambda: not lease.is_alive())  # noqa: B023
+    with pytest.raises(gtcp.RefusedError):
+        pool.acquire(LONG)
+    for lease in leases:
+        with pytest.raises((gtcp.RefusedError, gtcp.ResetError, gtcp.PipeError)):
+            lease.send(b"hello")
+        lease.close()
+    assert pool.stats().failed <= 3  # the caller's, and what came after a pause
 
 
 def test_E14_a_slow_dial_holds_up_nobody_else(host: Host) -> None:

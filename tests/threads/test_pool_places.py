@@ -2,24 +2,27 @@
 
 import gc
 import os
+import select
+import signal
 import socket
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 
 import pytest
 
 import gtcp
 from conftest import MakePeer
+from net.ends import Host
 from support import child
 from support.crew import Worker
 from support.forks import join
-from support.interrupts import Alarm
+from support.interrupts import Alarm, on, shoot
 from support.peers import Peer, echo, read, reset, silent
-from support.timing import LONG, eventually
+from support.timing import LONG, SHORT, eventually
 
 
 @pytest.fixture
@@ -74,6 +77,49 @@ def test_E15_a_waiter_whose_gift_went_bad_keeps_its_place_in_the_queue(address: 
         second.result().close()
         assert pool.stats().created == 2
         assert nothing_held(pool)
+
+
+def test_E15_a_waiter_whose_gift_went_bad_gets_what_rests_meanwhile() -> None:
+    with closing(Host()) as host, gtcp.Pool(host.address, max_size=2) as pool:
+        bad, good = pool.acquire(), pool.acquire()
+        port = good.local_addr().port
+        waiter = Worker(lambda: pool.acquire(LONG))
+        eventually(lambda: pool.stats().waiting == 1)
+        host.accept().sendall(b"junk")
+        select.select([bad.fileno()], [], [], LONG)
+        with one_thread():
+            bad.close()  # the waiter's from now on, who has not woken yet
+            good.close()  # nobody's
+        with waiter.result() as lease:
+            assert lease.local_addr().port == port
+        assert (pool.stats().created, pool.stats().closed["dirty"]) == (2, 1)
+        assert nothing_held(pool)
+
+
+def new_one_whose_caller_is_interrupted(address: str) -> None:
+    """The dial ends in the moment in which a signal ends the wait: nobody lends it, and it must not rest for ever."""
+    go_on = threading.Event()
+
+    def dial(address: gtcp.Address, seconds: float | None) -> socket.socket:
+        assert go_on.wait(LONG)
+        return gtcp.dial(address, LONG)
+
+    def interrupt() -> None:
+        go_on.set()
+        eventually(lambda: pool.stats().created == 1)
+        raise Alarm
+
+    pool = gtcp.Pool(address, ttl=SHORT, dial=dial)
+    on(signal.SIGUSR1, interrupt)
+    shot = shoot(signal.SIGUSR1)
+    with pytest.raises(Alarm):
+        pool.acquire(LONG)
+    shot.result()
+    eventually(lambda: pool.stats().closed["ttl"] == 1)
+
+
+def test_E11_a_new_connection_whose_caller_is_interrupted_rests_for_its_time(address: str) -> None:
+    child.run(new_one_whose_caller_is_interrupted, address)
 
 
 def test_E21_a_lease_that_was_dropped_after_its_connection_had_died(peer: MakePeer) -> None:
