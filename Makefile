@@ -7,6 +7,7 @@
 # make chaos     25 000 random faults; ARGS="--seconds 60", ARGS="--seed 1 --only 7"
 # make fuzz      a million inputs for the parser and the arguments, by libFuzzer (clang is installed if need be); ARGS="1000000 7": seed 7
 # make asan, tsan, valgrind    the suite, a stress of threads and a smoke test, on a core that is watched
+# make asan-greenlets    what asan leaves out: what runs greenlets, on a core whose stack is not watched
 # make flakes    the suite 20 times in any order, beside a busy neighbour; TIMES=5 for fewer
 # make soak      leaks: a million packages, leases and requests by id, 200 000 dials, 20 minutes of chaos; ARGS=--short for one minute
 # make bench     gtcp beside its peers: every number, about 20 minutes; make bench-quick for two or three
@@ -30,7 +31,7 @@ BUILT := $(VENV)/.built-$(GTCP_BUILD)
 CORE := $(wildcard gtcp/*.pyx gtcp/_corelib/*.[ph]*)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-long lint dist faults chaos fuzz asan tsan valgrind soak flakes bench bench-quick coverage build clean
+.PHONY: demo test test-long lint dist faults chaos fuzz asan asan-greenlets tsan valgrind soak flakes bench bench-quick coverage build clean
 
 demo: build
 	@echo "== examples/pool_basic.py: one connection serves every request =="
@@ -77,13 +78,18 @@ fuzz:
 # The whole suite, but for what asks about memory: the sanitizer has its own way with it. And but for a child that is
 # forked while a thread begins, and begins one itself: GCC's libasan does not take its allocator's lock at a fork, so
 # the child's thread waits for it for ever (AsanThread::ThreadStart, before any code of ours).
+# What runs greenlets needs another core (setup.py).
 asan:
-	.ci/sanitize asan $(PYTHON) pytest -q -p no:cacheprovider --timeout 240 \
+	.ci/sanitize asan $(PYTHON) pytest -q -p no:cacheprovider --timeout 240 -k "not greenlet and not pkg_handler" \
 		--deselect tests/isolated/test_fork.py::test_E19_idle_connections_of_a_child_expire_too \
 		--deselect tests/fault/test_memory.py --deselect tests/fault/test_again.py \
 		--deselect tests/contract/test_limits.py::test_an_idle_connection_holds_no_large_buffer --deselect tests/fault/test_soak.py \
 		--deselect tests/contract/test_limits.py::test_B13_an_endless_line_costs_no_more_than_twice_its_limit \
 		--deselect tests/fault/test_servers.py::test_B9_B10_clients_that_announce_huge_packages \
+		--deselect tests/fault/test_servers.py::test_F9_clients_that_never_read $(ARGS)
+
+asan-greenlets:
+	.ci/sanitize asan-greenlets $(PYTHON) pytest -q -p no:cacheprovider --timeout 240 -k "greenlet or pkg_handler" \
 		--deselect tests/fault/test_servers.py::test_F9_clients_that_never_read $(ARGS)
 
 tsan:

@@ -1,6 +1,6 @@
 """The extension module of gtcp; everything else about the package stands in pyproject.toml.
 
-GTCP_BUILD=release|debug|coverage|asan|tsan|fuzz chooses how the core is compiled. GTCP_WERROR=1 makes
+GTCP_BUILD=release|debug|coverage|asan|asan-greenlets|tsan|fuzz chooses how the core is compiled. GTCP_WERROR=1 makes
 every warning of Cython and of the C compiler fatal: for the project's own checks, never for users,
 whose next compiler has warnings that nobody has seen yet.
 """
@@ -28,6 +28,12 @@ FLAVOURS = {
     "coverage": (["-O0", "-g", "-U_FORTIFY_SOURCE", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"], []),
     "asan": (
         [*SANITIZE, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+        ["-fsanitize=address,undefined"],
+    ),
+    # The same without marks around what is on the stack: greenlet copies the stack piece by piece, marks and all, and
+    # the piece that takes the place would meet those of the piece before.
+    "asan-greenlets": (
+        [*SANITIZE, "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "--param=asan-stack=0"],
         ["-fsanitize=address,undefined"],
     ),
     # For clang: the instrumentation that libFuzzer steers by, its runtime comes with atheris. CPython and

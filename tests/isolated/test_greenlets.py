@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -67,8 +68,9 @@ except KeyboardInterrupt:
 
 @contextlib.contextmanager
 def program(text: str) -> Iterator[subprocess.Popen[str]]:
+    here = Path(__file__).parent  # where the source tree is not on its path: it meets the gtcp that the suite meets
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PROGRAM + text], stdout=-1, stderr=-1, text=True
+        [sys.executable, "-W", "error", "-c", PROGRAM + text], stdout=-1, stderr=-1, text=True, cwd=here
     ) as running:
         try:
             yield running

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import logging
 import sys
+import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -87,8 +89,8 @@ def tasks() -> None:
 
 
 def greenlets() -> None:
-    def main() -> None:
-        with gtcp.Server("127.0.0.1:0", echo, concurrency="greenlets") as server:
+    def main(handler: Callable[[gtcp.Conn], object]) -> None:
+        with gtcp.Server("127.0.0.1:0", handler, concurrency="greenlets") as server:
             there = ("127.0.0.1", server.get_listened_port())
             with gtcp.Pool(there, max_size=2) as pool:
 
@@ -99,7 +101,12 @@ def greenlets() -> None:
                 for fiber in [gtcp.spawn(ask, size) for size in (0, 1, 1000, 20_000, 100_000)]:
                     fiber.get(10)
 
-    gtcp.run(main)
+    def answer(package: bytes) -> bytes:
+        gtcp.sleep(0)  # and takes the stack along that it was lent
+        return package
+
+    gtcp.run(main, echo)
+    gtcp.run(main, gtcp.pkg_handler(answer, WIDE))
 
 
 def main() -> None:
@@ -108,6 +115,9 @@ def main() -> None:
     for ways in (threads, tls, tasks, greenlets):
         ways()
         print(f"smoke: {ways.__name__} done")
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join(60)  # what CPython holds for one that ends with the process would count as lost
 
 
 if __name__ == "__main__":
