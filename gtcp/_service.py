@@ -88,10 +88,10 @@ class Service(Serving[Conn]):
         self._drain()
         self._note_end()
         self._drained.wait(deadline)
-        cut = len(self._connections.keys() - self._spared)
-        self._report.tally.add("cut", cut)
+        left = self._connections.keys() - self._spared
+        self._report.tally.add("cut", sum(conn._cut("the server was closed") for conn in left))
         self.close()
-        return cut
+        return len(left)
 
     # -- the acceptor's part
 

@@ -218,6 +218,18 @@ def test_F11_close_ends_a_shutdown_that_waits(serve: Serve, client: Client) -> N
     go_on.set()
 
 
+@pytest.mark.parametrize("concurrency", ["threads", "greenlets"], indirect=True)
+def test_F11_what_several_shutdowns_cut_is_counted_once(serve: Serve, client: Client) -> None:
+    server = serve(echo_packages)
+    busy = [client(server) for _ in range(3)]
+    for sock in busy:
+        sock.sendall(b"\0\5ab")  # the rest never comes
+    eventually(lambda: sum(conn.buffered > 0 for conn in server.connections) == 3)
+    stopping = [Call(server.shutdown, SHORT) for _ in range(3)]
+    assert max(call.result() for call in stopping) == 3
+    assert server.stats().cut == 3
+
+
 @pytest.mark.parametrize("concurrency", ["greenlets"], indirect=True)
 def test_F10_close_does_not_wait_for_a_greenlet_that_blocks(serve: Serve, client: Client) -> None:
     pytest.importorskip("greenlet")
