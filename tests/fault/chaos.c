@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -27,12 +28,12 @@
 #include <unistd.h>
 
 enum call {
-    SOCKET, BIND, LISTEN, ACCEPT4, CONNECT, SETSOCKOPT, GETSOCKOPT, GETSOCKNAME, GETPEERNAME, FCNTL, RECV, RECVMSG,
-    SEND, SENDMSG, PPOLL, POLL, EPOLL_WAIT, SHUTDOWN, CLOSE, CALLS
+    SOCKET, BIND, LISTEN, ACCEPT4, CONNECT, SETSOCKOPT, GETSOCKOPT, GETSOCKNAME, GETPEERNAME, FCNTL, IOCTL, RECV,
+    RECVMSG, SEND, SENDMSG, PPOLL, POLL, EPOLL_WAIT, SHUTDOWN, CLOSE, CALLS
 };
 static const char *const names[CALLS] = {
     "socket", "bind", "listen", "accept4", "connect", "setsockopt", "getsockopt", "getsockname", "getpeername",
-    "fcntl", "recv", "recvmsg", "send", "sendmsg", "ppoll", "poll", "epoll_wait", "shutdown", "close"
+    "fcntl", "ioctl", "recv", "recvmsg", "send", "sendmsg", "ppoll", "poll", "epoll_wait", "shutdown", "close"
 };
 
 static struct rule {
@@ -266,6 +267,22 @@ int fcntl(int fd, int command, ...)
         return -1;
     }
     return real(fd, command, argument);
+}
+
+/* Python has its own uses of others. */
+int ioctl(int fd, unsigned long request, ...)
+{
+    REAL(ioctl);
+    va_list rest;
+    va_start(rest, request);
+    void *argument = va_arg(rest, void *);
+    va_end(rest);
+    int error = request == SIOCOUTQ ? ruled(IOCTL) : 0;
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    return real(fd, request, argument);
 }
 
 int fcntl64(int fd, int command, ...)
