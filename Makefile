@@ -113,9 +113,8 @@ bench bench-quick: $(VENV)/.group-bench
 	$(PY) -m benchmarks $(if $(filter bench-quick,$@),--quick) $(ARGS)
 
 # Cython's plugin, which .ci/cython_coverage.py corrects, looks for the C file beside the module and beside the parts
-# that it was made of. What counts here are the numbers: a few tests ask processes about their descriptors, threads and
-# last words, and meet coverage's. Left out are tests that trace lines themselves, and those that come to no other line
-# than the rest: whole folders that do things again and again, and most faces of the contracts, which share their path.
+# that it was made of. Left out are tests that trace lines themselves, and those that come to no other line than the
+# rest: whole folders that do things again and again, and most faces of the contracts, which share their path.
 # Greenlets have a process of their own: a tracer that tells them apart is slow.
 PARSER := gtcp/_corelib/framing.pxi,gtcp/_corelib/parser.pxi,gtcp/_corelib/buffer.pxi
 MEETS := not uvloop and not (2_gib or B21 or G11 or at_random or byte_by_byte or deaf_address or storm) \
@@ -126,8 +125,8 @@ coverage: $(VENV)/.group-coverage
 	$(MAKE) build GTCP_BUILD=coverage
 	ln -sf ../_core.c gtcp/_corelib/
 	$(PY) -m coverage erase
-	-$(PY) -m coverage run --concurrency=greenlet -m pytest -q --timeout 240 tests/greenlets
-	-$(PY) -m coverage run -m pytest -q --timeout 240 --ignore tests/greenlets --ignore tests/fault --ignore tests/interop \
+	$(PY) -m coverage run --concurrency=greenlet -m pytest -q --timeout 240 tests/greenlets
+	$(PY) -m coverage run -m pytest -q --timeout 240 --ignore tests/greenlets --ignore tests/fault --ignore tests/interop \
 		--deselect tests/threads/test_pool_places.py -k "$(MEETS)" $(ARGS)
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report --include='$(PARSER)' --fail-under=100

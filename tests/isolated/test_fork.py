@@ -371,7 +371,7 @@ def collected_while_the_books_begin_anew() -> None:
 
 
 def test_E20_a_finalizer_that_uses_the_pool_inside_the_fork() -> None:
-    child.run(collected_while_the_books_begin_anew)
+    child.run(collected_while_the_books_begin_anew, within=6 * LONG)  # 59 processes
 
 
 def busy_connection() -> None:
