@@ -13,6 +13,7 @@ import pytest
 import gtcp
 from net.ends import Serve
 from net.handlers import address_of, echo, echo_packages
+from support.collector import swept
 from support.loops import LOOPS
 from support.peers import frame, listen, reset
 from support.timing import LONG, SHORT, eventually
@@ -261,10 +262,11 @@ def test_F2_an_accept_that_fails_is_only_that(serve: Serve, caplog: pytest.LogCa
 def test_F1_no_more_descriptors_means_a_pause(serve: Serve, caplog: pytest.LogCaptureFixture, number: int) -> None:
     server = serve(echo)
     listener = inject(server, number, times=5)
-    start = time.process_time()
-    check_serves(server)
+    with swept():  # a look at all that earlier tests left would count, too
+        start = time.process_time()
+        check_serves(server)
+        assert time.process_time() - start < SHORT
     assert listener.calls >= 6
-    assert time.process_time() - start < SHORT
     assert len(caplog.records) == 1  # one line for the burst
     assert "cannot accept connections" in caplog.records[0].getMessage()
 
