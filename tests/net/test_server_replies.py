@@ -15,7 +15,7 @@ from net.ends import Serve
 from support.calls import Call
 from support.loops import LOOPS
 from support.peers import frame, read
-from support.timing import LONG, SHORT, eventually, quick
+from support.timing import LONG, SHORT, eventually
 
 REPLY = bytes(range(256)) * 200  # more than a narrow connection takes at once, and few enough to be gathered
 
@@ -102,10 +102,9 @@ def test_F11_replies_leave_before_a_receive_is_ended(answering: Answering, clien
     server = answering(lambda _: REPLY)
     ask(client, server, b"?")
     stopping = shutting_down(server, LONG)
-    with quick():
-        assert read(client, 2 + len(REPLY)) == frame(REPLY)
-        assert is_over(client)
-        assert stopping.result() == 0
+    assert read(client, 2 + len(REPLY)) == frame(REPLY)
+    assert is_over(client)
+    assert stopping.result() == 0
 
 
 def test_F11_a_client_that_does_not_read_its_replies_is_cut(answering: Answering, client: socket.socket) -> None:
@@ -238,10 +237,9 @@ def test_F11_a_connection_rests_when_the_send_under_way_has_ended(serve: Serve, 
     for call in sending:
         call.sleeping()
     stopping = shutting_down(server, LONG)
-    with quick():
-        assert read(client, 3 * (2 + len(REPLY))) == 3 * frame(REPLY)
-        assert is_over(client)
-        assert stopping.result() == 0
+    assert read(client, 3 * (2 + len(REPLY))) == 3 * frame(REPLY)
+    assert is_over(client)
+    assert stopping.result() == 0
     for call in sending:
         call.result()
 
@@ -262,10 +260,9 @@ def test_F11_a_receive_that_begins_while_another_call_sends(serve: Serve, client
     stopping = shutting_down(server, LONG)
     client.sendall(b"\1x")
     eventually(lambda: conn._activity()[1] == 1)
-    with quick():
-        assert read(client, 2 + len(REPLY)) == frame(REPLY)
-        assert is_over(client)
-        assert stopping.result() == 0
+    assert read(client, 2 + len(REPLY)) == frame(REPLY)
+    assert is_over(client)
+    assert stopping.result() == 0
     sending.result()
 
 
