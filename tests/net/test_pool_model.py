@@ -1,6 +1,6 @@
 """A random life of a pool against a model of its books (E26).
 
-`make test-long` lives 2 000 of them with threads and 500 on each loop.
+`make test-long` lives 2 000 of them with threads, in four processes, and 500 on each loop.
 """
 
 from __future__ import annotations
@@ -468,8 +468,8 @@ Test_E26_a_pool_of_asyncio_and_its_model: Any = AsyncioPoolLife.TestCase
 Test_E26_a_pool_of_uvloop_and_its_model: Any = UvloopPoolLife.TestCase
 FULL = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 for life in (PoolLife, AsyncioPoolLife, UvloopPoolLife):
-    # The books are the same: those of loops live to see that tasks keep them too, and each call costs two switches.
-    often, moment = (2000, 60) if life is PoolLife else (500, 25)
     life.TestCase.settings = settings(
-        max_examples=often if FULL else moment, stateful_step_count=100 if FULL else 40, deadline=None
+        max_examples=500 if FULL else 60 if life is PoolLife else 25,
+        stateful_step_count=100 if FULL else 40,
+        deadline=None,
     )
