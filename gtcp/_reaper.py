@@ -1,4 +1,4 @@
-"""Who looks after the pools when nobody calls: one daemon thread for all of them, started by the first idle connection.
+"""Who looks after the pools when nobody calls: one daemon thread for all of them, begun when the first one needs it.
 
 Nothing depends on it but time: what is overdue is not lent, whether or not somebody has closed it.
 """
