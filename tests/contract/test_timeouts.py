@@ -3,6 +3,7 @@
 import contextlib
 import math
 import mmap
+import select
 import subprocess
 import sys
 import threading
@@ -118,6 +119,7 @@ LONG_UNITS = {
 def test_D1_a_byte_now_and_then_does_not_extend_the_deadline(make_conn: Maker, name: str) -> None:
     conn = make_conn.to(drips(b"\1" * 1000, SHORT / 20))
     conn.recv(1, timeout=LONG)  # it has begun
+    assert select.select([conn.fileno()], [], [], LONG)[0]  # and goes on, also where its thread is held up
     with takes(BRIEF), pytest.raises(gtcp.Timeout):
         LONG_UNITS[name](conn)
     assert conn.buffered > 0
