@@ -15,7 +15,7 @@ import pytest
 import gtcp
 from support import child, namespace
 from support.peers import Peer, echo, listen, silent
-from support.timing import LONG, SHORT, quick, takes
+from support.timing import LONG, SHORT, eventually, quick, takes
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +86,7 @@ def lose_the_host(send: bool) -> None:
         raw = socket.socket(fileno=os.dup(conn.fileno()))
         assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         raw.close()
+        eventually(lambda: peer.accepted)  # else its descriptor comes while ours are counted
         namespace.ip("link", "set", "lo", "down")
         with takes(SHORT), raises(gtcp.Timeout):
             if send:
