@@ -1,6 +1,6 @@
 # make demo      build gtcp into its own environment and watch the pool at work
 # make test      run the suite
-# make test-long random lives of a pool, 2 000 of 100 steps, and the longer runs of the other models
+# make test-long random lives of a pool, 2 000 of 100 steps, and the longer runs of the other models; ten minutes
 # make lint      everything that needs no running
 # make dist      sdist and wheel, and the suite against the installed wheel
 # make faults    the suite, and the table of faults with the outcome of each row
