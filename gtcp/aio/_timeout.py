@@ -10,16 +10,16 @@ if sys.version_info >= (3, 11):
     from asyncio import timeout
 else:
 
-    class timeout:  # noqa: N801
+    class _Timeout:
         """Cancels the task when its time is over, and makes a TimeoutError of that."""
 
-        def __init__(self, seconds: float) -> None:
-            self._seconds = seconds
+        def __init__(self, delay: float) -> None:
+            self._delay = delay
             self._late = False
 
         async def __aenter__(self) -> None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._seconds, self._cancel, asyncio.current_task())
+            self._timer = loop.call_later(self._delay, self._cancel, asyncio.current_task())
 
         def _cancel(self, task: Any) -> None:
             self._late = True
@@ -29,6 +29,11 @@ else:
             self._timer.cancel()
             if self._late and kind is asyncio.CancelledError:
                 raise asyncio.TimeoutError
+
+    def timeout(delay: float | None) -> _Timeout:
+        """For `async with`; in this project there is always a delay."""
+        assert delay is not None
+        return _Timeout(delay)
 
 
 __all__ = ["timeout"]

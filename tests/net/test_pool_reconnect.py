@@ -19,10 +19,10 @@ SENDS: dict[str, tuple[Callable[[gtcp.PoolConn], Any], bytes, bytes]] = {
     "send_pkg": (lambda lease: lease.send_pkg(b"hello"), frame(b"hello"), b""),
     "send_recv": (lambda lease: lease.send_recv(b"hello", 5, timeout=LONG), b"hello", b"reply"),
     "send_recv_pkg": (lambda lease: lease.send_recv_pkg(b"hello", timeout=LONG), frame(b"hello"), frame(b"reply")),
-    "send_pkgs": (lambda lease: lease.send_pkgs([b"hel", b"lo"]), frame(b"hel") + frame(b"lo"), b""),
+    "send_pkgs": (lambda lease: lease.send_pkgs([b"he", b"llo"]), frame(b"he") + frame(b"llo"), b""),
     "send_recv_pkgs": (
-        lambda lease: b"".join(lease.send_recv_pkgs([b"hel", b"lo"], timeout=LONG)),
-        frame(b"hel") + frame(b"lo"),
+        lambda lease: b"".join(lease.send_recv_pkgs([b"he", b"llo"], timeout=LONG)),
+        frame(b"he") + frame(b"llo"),
         frame(b"rep") + frame(b"ly"),
     ),
 }
