@@ -353,7 +353,8 @@ cdef class Operation(Sleeper):
     def throw(self, kind, value=None, trace=None, /):
         """Ends the call by an exception, as cancelling its task does."""
         cdef object error = exception_of(kind, value, trace)
-        if self.stage == OVER or (self.is_waited_for() and not isinstance(error, GeneratorExit)):
+        if self.stage == OVER or (
+                self.is_waited_for() and not isinstance(error, GeneratorExit) and not self.watch.loop.is_closed()):
             raise RuntimeError("this call has been awaited already")
         if self.pause is not None:
             try:

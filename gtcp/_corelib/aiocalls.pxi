@@ -292,7 +292,7 @@ cdef class Handshake(Operation):
 
     cdef int after_failure(self, object error) except -1:
         if self.held & SENDING:
-            self.stream.after_failed_handshake()
+            self.stream.after_failed_handshake(error)
         return 0
 
 

@@ -94,7 +94,7 @@ cdef class AsyncPool(BasePool):
 
     def _loop_for_tasks(self):
         """The pool's own, running or not; after the end of that, and before it has one, the running one."""
-        return get_running_loop() if self.loop is None or self.loop.is_closed() else self.loop
+        return running_loop() if self.loop is None or self.loop.is_closed() else self.loop
 
     cdef int set_timer(self, int64_t moment) except -1:
         """Somebody wants to be told when the moment has come. A later one than the timer's is set when that fires."""

@@ -247,7 +247,7 @@ cdef class BaseConn:
 
     def _has_raised(self, error):
         """Whether the EOF is this connection's, and not of another one that its handler uses."""
-        return self.stream is not None and error._stream == self.stream.number
+        return self.stream is not None and getattr(error, "_stream", None) == self.stream.number
 
     # -- for the layer above
 

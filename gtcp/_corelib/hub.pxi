@@ -261,6 +261,7 @@ cdef class Hub(Scheduler):
                 (<Stackless>self.next_of_turn()).go_on()
             elif len(self.carriers) < SPARE_CARRIERS:
                 carrier = self.current
+                self.let_leave()        # first: that may wait, and who rests can be taken at any moment
                 self.carriers.append(carrier)
                 if self.sleep(carrier, NEVER) and carrier in self.carriers:
                     self.carriers.remove(carrier)       # woken by what it waited for before: nobody has taken it

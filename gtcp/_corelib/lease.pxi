@@ -162,6 +162,8 @@ cdef class Lender(Seeker):
         if stale.generation != posix.generation:
             stream.close()              # the lease is the parent's
             raise_closed()
+        if stale.gathered is not None:
+            stream.gathered = ByteBuffer()
         self.created += 1
         self.lent.push(stream)
         if lease.stream is not stale or self.closed:
@@ -172,7 +174,7 @@ cdef class Lender(Seeker):
         self.lent.remove(stale)
         self.closed_for[<int>PEER] += 1
         stream.uses = 1
-        stream.gathered, stream.gathering = stale.gathered, stale.gathering
+        stream.gathering = stale.gathering      # nothing waits there: it would be owed a reply
         lease.stream = stream
         return self.bury(stale, PEER)
 

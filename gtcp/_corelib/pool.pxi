@@ -108,8 +108,8 @@ cdef class BasePool(Lender):
         return bool(self.unmourned)
 
     def _tell(self):
-        """Tells the hook what it has not heard."""
-        while self.unmourned:
+        """Tells the hook what it has not heard, unless the hook asks for it: who called that goes on telling."""
+        while self.unmourned and who() not in self.mourners:
             stream, reason = self.unmourned.pop(0)
             self.mourn(stream, reason)
 

@@ -209,10 +209,15 @@ cdef class Seeker(FreeList):
 
 cdef object twin_of(object error):
     """The same exception once more, so that several threads do not write their tracebacks into one."""
+    from copy import copy               # which only few need
+
     try:
-        # copy.copy would call __init__ with what it may not take.
-        twin = type(error).__new__(type(error), *error.args)
-        twin.__dict__.update(error.__dict__)
+        try:
+            twin = copy(error)
+        except Exception:               # its __init__ takes something else than its arguments
+            twin = type(error).__new__(type(error), *error.args)
+            twin.__dict__.update(error.__dict__)
+        twin.args = error.args
         twin.__cause__, twin.__suppress_context__ = error.__cause__, error.__suppress_context__
         return twin
     except Exception:

@@ -113,8 +113,7 @@ cdef class Sender(Transport):
         """`enter`, also when the connection has broken since: what was given before may leave."""
         if self.closed:
             self.raise_closed()
-        self.users += 1
-        return 0
+        return self.join_users()
 
     cdef int let_leave(self) except -1:
         cdef Wait wait

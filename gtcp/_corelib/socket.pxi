@@ -60,19 +60,20 @@ cdef class Socket(Gatherer):
         """Begins a call: the descriptor stays valid until `leave`."""
         if self.closed or self.fd < 0 or self.broken is not None:
             self.raise_unusable()
+        return self.join_users()
+
+    cdef inline int join_users(self) except -1:
         if self.users == 0:
             self.used_in = posix.generation
         elif self.used_in != posix.generation:
-            self.raise_unusable()
+            raise ClosedError("another call used the connection when this process was forked")
         self.users += 1
         return 0
 
     cdef int raise_unusable(self) except -1:
         if self.closed or self.fd < 0:
             self.raise_closed()
-        if self.broken is not None:
-            raise BrokenError(f"the connection is out of step: {self.broken}")
-        raise ClosedError("another call used the connection when this process was forked")
+        raise BrokenError(f"the connection is out of step: {self.broken}")
 
     cdef inline void leave(self) noexcept:
         self.users -= 1

@@ -289,12 +289,14 @@ cdef class Stream(Sender):
                     if self.handshake_step(wait):
                         break
                     raise Timeout("timed out during the TLS handshake")
-        except:
-            self.after_failed_handshake()
+        except BaseException as error:
+            self.after_failed_handshake(error)
             raise
         return 0
 
-    cdef int after_failed_handshake(self) except -1:
+    cdef int after_failed_handshake(self, object error) except -1:
+        if isinstance(error, EOF):
+            error._stream = self.number
         self.broken = "the TLS handshake failed"
         self.tls.flush(self.fd)         # the alert that tells the peer why
         return 0

@@ -39,6 +39,8 @@ class Service(Serving[Conn]):
         self._tasks: dict[asyncio.Task[None], Conn] = {}
         # Handlers that wait in `close` or `shutdown`, so nobody waits for them.
         self._spared: set[asyncio.Task[object]] = set()
+        # Those that a `shutdown` has counted as cut.
+        self._counted: set[asyncio.Task[None]] = set()
         self.closed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         # Who waits for the end of the other handlers looks again.
@@ -84,10 +86,11 @@ class Service(Serving[Conn]):
         with self._sparing():
             if not self._loop.is_closed():
                 await self._ends(deadline)
-            cut = self._busy()
-        self._report.tally.add("cut", cut)
+            left = self._tasks.keys() - self._spared
+        self._report.tally.add("cut", len(left - self._counted))
+        self._counted |= left
         await self.close()
-        return cut
+        return len(left)
 
     def _stop_accepting(self) -> None:
         if not self.ending:

@@ -209,11 +209,14 @@ def test_a_pool_whose_loop_was_closed_amid_something_may_be_closed_too(loop_kind
     ends: list[str] = []
     leases: list[gtcp.aio.PoolConn] = []
 
-    async def hook(*args: object) -> None:
+    async def hook(*args: Any) -> None:
         try:
+            if at in ("on_connect", "on_release"):
+                await args[0].recv(1)
             await hangs()
-        finally:
+        except asyncio.CancelledError:
             ends.append(at)
+            raise
 
     async def use(pool: gtcp.aio.Pool) -> None:
         if at in ("dial", "on_connect"):

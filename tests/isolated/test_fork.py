@@ -3,6 +3,7 @@
 Row ids are those of the project's table of faults.
 """
 
+import contextlib
 import gc
 import os
 import signal
@@ -430,6 +431,36 @@ def busy_connection_in_the_child() -> None:
 
 def test_E19_H8_a_child_is_refused_where_its_parents_threads_are_at_work() -> None:
     child.run(busy_connection_in_the_child)
+
+
+def flushing_in_the_child() -> None:
+    """A call that is the first on its connection, in a process that is a child, is one as any other."""
+
+    def in_the_child() -> None:
+        with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+            fill(conn)
+            with contextlib.suppress(gtcp.ClosedError), conn.gathered():
+                conn.send(b"y")
+                flusher = Worker(conn.flush)
+                flusher.asleep()
+                receiver = Worker(lambda: conn.recv(1, timeout=LONG))
+                theirs.sendall(b"x")
+                assert receiver.result() == b"x"
+                conn.close()
+                assert isinstance(flusher.error(), gtcp.ClosedError)
+
+    join(fork(in_the_child, finalize=False))
+
+
+def fill(conn: gtcp.Conn) -> None:
+    """The kernel takes no more, and gtcp does not know."""
+    with socket.socket(fileno=os.dup(conn.fileno())) as same, contextlib.suppress(BlockingIOError):
+        while True:
+            same.send(bytes(1 << 16), socket.MSG_DONTWAIT)
+
+
+def test_E19_a_flush_in_a_child_is_a_call_like_others() -> None:
+    child.run(flushing_in_the_child)
 
 
 def forked_in_openssl() -> None:
