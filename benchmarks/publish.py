@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.chart import draw
 from benchmarks.plan import Case, CaseResult, Command, Contender, Goal, Measured, Pinning, Role, Sample, Table
 from benchmarks.processes import ROOT
-from benchmarks.report import summary_markdown, table_markdown
+from benchmarks.report import case_markdown, summary_markdown, table_markdown
 
 PAGE = ROOT / "docs" / "performance.md"
 MEASURED = re.compile(r"(<!-- measured -->\n).*(<!-- by hand -->\n)", re.DOTALL)
@@ -41,10 +41,18 @@ def _table(entry: Mapping[str, Any]) -> Table:
     return Table(**(entry | {"columns": tuple(entry["columns"]), "rows": tuple(map(tuple, entry["rows"]))}))
 
 
+def _several_ways(results: Sequence[CaseResult]) -> list[CaseResult]:
+    """Work for which gtcp has more than one way, on the first pinning of each."""
+    firsts = {result.case.id: result for result in reversed(results)}
+    ours = [sum(m.contender.role is Role.OURS for m in result.measured) for result in results]
+    return [result for result, n in zip(results, ours, strict=True) if n > 1 and firsts[result.case.id] is result]
+
+
 def _section(facts: Mapping[str, str], results: Sequence[CaseResult], tables: Sequence[Table], commands: str) -> str:
     chart = draw(results, facts, PAGE)
     parts = [f"![Rates relative to C]({chart})"] if chart else []
     parts += [summary_markdown(results)] if results else []
+    parts += [case_markdown(result) for result in _several_ways(results)]
     parts += [table_markdown(table) for table in tables]
     parts += ["### Where this was measured", "\n".join(f"- {name}: {fact}" for name, fact in facts.items()), commands]
     return "\n\n".join(["", *parts, ""]) + "\n"
