@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import logging
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,8 +22,13 @@ def spawn(work: Callable[[], None], name: str) -> None:
     """Runs `work` in a daemon thread. RuntimeError when there can be no more threads; it does not run then.
 
     A signal handler's exception in the middle of `Thread.start` would leave half a thread; handlers run in the main
-    thread only, so another thread does it.
+    thread only, so another thread does it. Where gevent has made threads greenlets it is a thread all the same: a
+    greenlet would hold up the others with each wait of gtcp's that does not yield.
     """
+    gevent = sys.modules.get("gevent.monkey")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        gevent.get_original("_thread", "start_new_thread")(work, ())
+        return
 
     def start() -> None:
         try:

@@ -55,6 +55,9 @@ def in_a_patched_process(address: str) -> None:
     for _ in range(3):
         with gtcp.PoolConn(address) as lease:
             assert lease.send_recv_pkg(b"hello", timeout=10) == b"hello"
+    # Another dial, in which gevent's resolver has its turn, while gtcp's own thread waits.
+    with gtcp.PoolConn(address), gtcp.PoolConn(address) as lease:
+        assert lease.send_recv_pkg(b"hello", timeout=10) == b"hello"
     try:
         with gtcp.PoolConn(address) as lease:
             lease.recv_pkg(timeout=0.05)
