@@ -1,6 +1,7 @@
 """The page for readers: puts what a run measured into ``docs/performance.md``, and the chart beside it.
 
-``python -m benchmarks.publish FILE...`` reads the JSON of one run or more; what is written by hand stays.
+``python -m benchmarks.publish FILE...`` reads the JSON of one run or more, where a later one replaces what it has
+measured again; what is written by hand stays.
 """
 
 from __future__ import annotations
@@ -62,10 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.publish", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     documents = [json.loads(file.read_text()) for file in parser.parse_args().files]
-    results = [_result(entry) for document in documents for entry in document["cases"]]
-    tables = [_table(entry) for document in documents for entry in document["tables"]]
-    commands = "Made by " + ", ".join(f"`{document['command']}`" for document in documents) + "."
-    section = _section(documents[0]["machine"], results, tables, commands)
+    cases = {(entry["id"], entry["pinning"]): entry for document in documents for entry in document["cases"]}
+    tables = {entry["title"]: entry for document in documents for entry in document["tables"]}
+    facts = documents[0]["machine"]
+    facts["gtcp"] = ", then ".join(dict.fromkeys(document["machine"]["gtcp"] for document in documents))
+    commands = "Made by " + ", then ".join(f"`{document['command']}`" for document in documents) + "."
+    section = _section(facts, [*map(_result, cases.values())], [*map(_table, tables.values())], commands)
     PAGE.write_text(MEASURED.sub(lambda found: found[1] + section + found[2], PAGE.read_text()))
 
 
