@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -68,9 +68,10 @@ except KeyboardInterrupt:
 
 @contextlib.contextmanager
 def program(text: str) -> Iterator[subprocess.Popen[str]]:
-    here = Path(__file__).parent  # where the source tree is not on its path: it meets the gtcp that the suite meets
+    # Without the folder that it runs in on its path it meets the gtcp that the suite meets.
+    settings = os.environ | {"PYTHONSAFEPATH": "1"}
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PROGRAM + text], stdout=-1, stderr=-1, text=True, cwd=here
+        [sys.executable, "-W", "error", "-c", PROGRAM + text], stdout=-1, stderr=-1, text=True, env=settings
     ) as running:
         try:
             yield running
