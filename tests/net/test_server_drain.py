@@ -76,7 +76,7 @@ def test_bytes_of_a_thread_that_waits_for_the_interpreter(ends: Ends) -> None:
             system.ioctl(near_fd, termios.FIONREAD, ctypes.byref(left))
             if left.value == 0:
                 break
-        system.usleep(10_000)
+        system.usleep(100_000)
         conn._drain()
     finally:
         sys.setswitchinterval(interval)
