@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -160,13 +161,20 @@ class SlowPool(gtcp.Pool):
         return gtcp.Conn(address, timeout)
 
 
-def test_a_lease_closed_while_it_reconnects_stays_closed(host: Host) -> None:
+@contextmanager
+def amid_a_reconnect(host: Host) -> Iterator[tuple[SlowPool, gtcp.PoolConn, Call]]:
+    """A send of a stale lease, whose new connection comes when the pool's dial may `go_on`."""
     with SlowPool(host.address) as pool:
         lease = stale_lease(pool, host)
         pool.dialling.clear()
         pool.go_on.clear()
         sending = Call(lease.send, b"hello")
         assert pool.dialling.wait(LONG)
+        yield pool, lease, sending
+
+
+def test_a_lease_closed_while_it_reconnects_stays_closed(host: Host) -> None:
+    with amid_a_reconnect(host) as (pool, lease, sending):
         lease.close()
         pool.go_on.set()
         with pytest.raises(gtcp.ClosedError):
@@ -177,12 +185,7 @@ def test_a_lease_closed_while_it_reconnects_stays_closed(host: Host) -> None:
 
 
 def test_E17_a_lease_that_reconnects_while_the_pool_is_cut_gets_nothing_new(host: Host) -> None:
-    with SlowPool(host.address) as pool:
-        lease = stale_lease(pool, host)
-        pool.dialling.clear()
-        pool.go_on.clear()
-        sending = Call(lease.send, b"hello")
-        assert pool.dialling.wait(LONG)
+    with amid_a_reconnect(host) as (pool, lease, sending):
         assert pool.close(timeout=0) == 1
         pool.go_on.set()
         assert isinstance(sending.error(), gtcp.PoolClosed)
