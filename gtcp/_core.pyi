@@ -107,6 +107,7 @@ class Alarm:
     def wait(self, shift: int) -> bool:
         """Sleeps until the alarm's moment; False when somebody else has taken over."""
 
+UNSET: Any
 alarm: Alarm
 
 # -- greenlets

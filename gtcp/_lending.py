@@ -32,7 +32,7 @@ _FILL_PAUSE = 0.1
 _FILL_PAUSE_LAST = 10.0
 # Dials of one `prefill`, or for min_idle, at the same time.
 _PARALLEL = 16
-UNSET: Any = object()
+UNSET = _core.UNSET
 
 
 class Lending(_core.BasePool):

@@ -229,9 +229,9 @@ cdef class AsyncPool(BasePool):
 
     # -- lending
 
-    def _lend(self, AsyncConn lease not None, timeout=UNSET):
+    def _lend(self, AsyncConn lease not None, timeout=NOT_GIVEN):
         """Fills the handle with a connection on loan: awaits it, and answers the handle."""
-        cdef int64_t wait = self.timeout if timeout is UNSET else nanoseconds(timeout, "timeout")
+        cdef int64_t wait = self.timeout if timeout is NOT_GIVEN else nanoseconds(timeout, "timeout")
         cdef int64_t now = posix.now()
         cdef int64_t deadline = after(now, wait)
         cdef Stream stream

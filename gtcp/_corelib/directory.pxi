@@ -30,7 +30,7 @@ directory = Directory()
 cdef Directory the_directory = directory
 
 
-def open_lease(BaseConn self not None, addr, timeout=UNSET, *, tls=None, server_hostname=None):
+def open_lease(BaseConn self not None, addr, timeout=NOT_GIVEN, *, tls=None, server_hostname=None):
     """PoolConn.__init__: fills the handle with a connection of the shared pool of `addr`."""
     cdef object pool = None
     if self.stream is not None or self.home is not None:

@@ -11,7 +11,8 @@ cdef enum:
     CHECK_PAUSE_LAST = 150000000
     SPOILT_LEASES = 8
 
-cdef object UNSET = object()
+cdef object NOT_GIVEN = object()
+UNSET = NOT_GIVEN               # for the Python layer
 cdef tuple NOTHING = ()
 
 
@@ -39,7 +40,7 @@ cdef class Lender(Seeker):
         self.mourners = set()
 
     cdef int lend(self, BaseConn lease, object timeout) except -1:
-        cdef int64_t wait = self.timeout if timeout is UNSET else nanoseconds(timeout, "timeout")
+        cdef int64_t wait = self.timeout if timeout is NOT_GIVEN else nanoseconds(timeout, "timeout")
         cdef int64_t now = posix.now()
         cdef int64_t deadline = after(now, wait)
         cdef Stream stream

@@ -184,7 +184,7 @@ cdef class BasePool(Lender):
 cdef class BlockingPool(BasePool):
     """A pool whose callers block. Safe for use by several threads."""
 
-    def acquire(self, timeout=UNSET):
+    def acquire(self, timeout=NOT_GIVEN):
         """Lends a connection: an idle one, a new one or the next that comes back, whichever is there first.
 
         `timeout`: seconds to wait and to dial, None for no limit, the pool's `timeout` by default.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from gtcp import _core
 from gtcp._address import Address, AddressLike, parse
@@ -24,7 +24,6 @@ class Lender(Protocol):
     def _lend(self, lease: PoolConn, timeout: float | None = ...) -> Coroutine[object, object, PoolConn]: ...
 
 
-UNSET: Any = object()
 Find = Callable[[Address, object, "str | None"], Lender]
 
 
@@ -46,13 +45,13 @@ class PoolConn(Conn):
     def __init__(
         self,
         addr: AddressLike | Address,
-        timeout: float | None = UNSET,
+        timeout: float | None = _core.UNSET,
         *,
         tls: ssl.SSLContext | bool | None = None,
         server_hostname: str | None = None,
     ) -> None:
         self._check_new()
-        if timeout is not UNSET:
+        if timeout is not _core.UNSET:
             _core.to_deadline(timeout)
         self._lender = None
         self._address = parse(addr)
@@ -66,8 +65,7 @@ class PoolConn(Conn):
             raise ClosedError("the connection was never opened") from None
         if lender is None:
             lender = _find(self._address, *self._tls)
-        timeout = () if self._timeout is UNSET else (self._timeout,)
-        return lender._lend(self, *timeout)  # type: ignore[return-value]
+        return lender._lend(self, self._timeout)  # type: ignore[return-value]
 
     @classmethod
     def from_socket(cls, sock: socket.socket) -> NoReturn:  # noqa: ARG003
