@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from support.crew import Worker, asleep
-from support.timing import LATE, LONG
+from support.timing import LATE, LONG, Queued
 
 
 def shoot(number: int, after: threading.Event | None = None) -> Worker[float]:
@@ -30,13 +30,14 @@ def interrupt(
     call: Callable[[], object], number: int = signal.SIGINT, after: threading.Event | None = None
 ) -> BaseException:
     """What `call` raises when the signal finds it asleep; it has to do so at once."""
+    queued = Queued()
     shot = shoot(number, after)
     try:
         value = call()
     except BaseException as error:  # noqa: BLE001 (KeyboardInterrupt is what is waited for)
         now = time.monotonic()
         late = now - shot.result()
-        assert late <= LATE, f"{late:.3f} s after the signal"
+        assert late <= LATE + queued.seconds, f"{late:.3f} s after the signal"
         return error
     raise AssertionError(f"not interrupted: {value!r:.200}")
 

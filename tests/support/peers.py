@@ -211,15 +211,16 @@ def says(data: bytes) -> Script:
 
 
 def drips(data: bytes, gap: float = 0.0) -> Script:
-    """Send `data` one byte per segment, `gap` seconds apart, then close."""
+    """Send `data` one byte per segment, `gap` seconds apart, then close. The other side may have enough before."""
 
     def script(sock: socket.socket) -> None:
         pause = threading.Event()
-        for i in range(len(data)):
-            sock.sendall(data[i : i + 1])
-            pause.wait(gap)
-        sock.shutdown(socket.SHUT_WR)
-        silent(sock)
+        with contextlib.suppress(ConnectionError):
+            for i in range(len(data)):
+                sock.sendall(data[i : i + 1])
+                pause.wait(gap)
+            sock.shutdown(socket.SHUT_WR)
+            silent(sock)
 
     return script
 
