@@ -9,7 +9,8 @@ include "_corelib/unit.pxi"         # what a receive can ask for
 include "_corelib/framing.pxi"      # bytes in, units out; knows no socket and no clock
 include "_corelib/parser.pxi"       # the same for tests and fuzzers
 include "_corelib/deadline.pxi"     # seconds -> an absolute moment
-include "_corelib/wait.pxi"         # the one place that waits, and turns for those who queue
+include "_corelib/wait.pxi"         # the one place that waits
+include "_corelib/turn.pxi"         # turns for those who queue, and signals
 include "_corelib/timers.pxi"       # deadlines of many sleepers
 include "_corelib/poller.pxi"       # many sockets watched by one thread
 include "_corelib/scheduler.pxi"    # who can go on

@@ -23,6 +23,15 @@
 #include <unistd.h>
 #ifdef __linux__
 #include <linux/sockios.h>
+#include <sys/syscall.h>
+#endif
+
+/* glibc keeps room for the few thread variables of libraries that ask for the quick kind; others may refuse to load
+ * them. */
+#ifdef __GLIBC__
+#define GTCP_QUICK __attribute__((tls_model("initial-exec")))
+#else
+#define GTCP_QUICK
 #endif
 
 #define GTCP_SECOND INT64_C(1000000000)
@@ -39,6 +48,11 @@
  * send(2); larger ones are gathered by sendmsg(2), which costs more per call
  * but copies nothing. */
 #define GTCP_COPY_LIMIT 1024
+
+/* A call moves no more payload than this: while the other side keeps up, the kernel
+ * would go on for as long as there is something, whatever the deadline and whoever
+ * else waits for this thread. */
+#define GTCP_STRIDE 1048576
 
 static inline int64_t gtcp_now(void)
 {
@@ -78,13 +92,16 @@ static inline Py_ssize_t gtcp_send(int fd, const char *data, Py_ssize_t size, in
     return n >= 0 ? (Py_ssize_t)n : -(Py_ssize_t)errno;
 }
 
-/* Sends the bytes of head + data that follow the first `sent` ones. */
+/* Sends of the bytes of head + data that follow the first `sent` ones: a stride at most. */
 static inline Py_ssize_t gtcp_send_framed(int fd, const char *head, Py_ssize_t head_size,
                                           const char *data, Py_ssize_t size,
                                           Py_ssize_t sent, int flags)
 {
-    if (sent >= head_size)
-        return gtcp_send(fd, data + (sent - head_size), size - (sent - head_size), flags);
+    if (sent >= head_size) {
+        data += sent - head_size;
+        size -= sent - head_size;
+        return gtcp_send(fd, data, size < GTCP_STRIDE ? size : GTCP_STRIDE, flags);
+    }
     head += sent;
     head_size -= sent;
     if (size <= GTCP_COPY_LIMIT) {
@@ -95,7 +112,7 @@ static inline Py_ssize_t gtcp_send_framed(int fd, const char *head, Py_ssize_t h
     }
     struct iovec parts[2] = {
         {(void *)head, (size_t)head_size},
-        {(void *)data, (size_t)size},
+        {(void *)data, (size_t)(size < GTCP_STRIDE ? size : GTCP_STRIDE)},
     };
     struct msghdr message;
     memset(&message, 0, sizeof message);
@@ -229,6 +246,25 @@ static inline int gtcp_close(int fd)
     return close(fd) == 0 ? 0 : -errno;
 }
 
+/* Whether this is the process's first thread, which is Python's main one unless an embedding program has other
+ * ideas: each thread asks once. */
+static __thread GTCP_QUICK signed char gtcp_main_thread = 0;
+
+static inline int gtcp_in_main_thread(void)
+{
+    if (gtcp_main_thread == 0) {
+#if defined(__linux__)
+        int first = syscall(SYS_gettid) == getpid();
+#elif defined(__APPLE__)
+        int first = pthread_main_np();
+#else
+        int first = 1;
+#endif
+        gtcp_main_thread = first ? 1 : -1;
+    }
+    return gtcp_main_thread > 0;
+}
+
 /* Counts the forks between the first process and this one: what was opened
  * under another number belongs to a parent. */
 static unsigned long gtcp_generation = 0;
@@ -236,6 +272,7 @@ static unsigned long gtcp_generation = 0;
 static void gtcp_forked(void)
 {
     gtcp_generation++;
+    gtcp_main_thread = 1;
 }
 
 static inline int gtcp_watch_forks(void)

@@ -6,12 +6,7 @@
 #include <Python.h>
 #include <pthread.h>
 
-/* glibc keeps room for the few variables of libraries that ask for the quick kind; others may refuse to load them. */
-#ifdef __GLIBC__
-#define GTCP_QUICK __attribute__((tls_model("initial-exec")))
-#else
-#define GTCP_QUICK
-#endif
+#include "gtcp_posix.h"
 
 static __thread GTCP_QUICK PyObject *gtcp_thread_way = NULL;
 static PyObject *gtcp_common_way = NULL;

@@ -123,6 +123,7 @@ cdef class Hub(Scheduler):
     cdef list laden                 # connections with gathered sends of the greenlet that runs
     cdef list carriers              # those that rest
     cdef bint stopping
+    cdef int looks                  # for signals, since something came
     cdef object interrupt           # Ctrl-C for a program whose root has ended already
     cdef set alive
     cdef object log
@@ -224,16 +225,16 @@ cdef class Hub(Scheduler):
         self.gone.clear()
         if self.over():
             return 0
-        wait = 0 if self.first_ready is not None else self.timers.left()
+        wait = 0 if self.first_ready is not None else until_look(self.timers.left(), self.looks)
         self.sleeping = wait != 0
         with nogil:
             n = epoll.wait(self.poller, events, EVENTS, wait)
         self.sleeping = False
-        if n == -posix.EINTR:
-            PyErr_CheckSignals()
-            return 0
-        if n < 0:
+        if n < 0 and n != -posix.EINTR:
             raise socket_error(n)
+        self.looks = 0 if n > 0 else self.looks + (wait != 0)
+        if n <= 0:
+            PyErr_CheckSignals()
         for i in range(n):
             self.dispatch(&events[i])
         self.fire_timers()

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 cdef extern from "gtcp_posix.h" nogil:
     const int64_t SECOND "GTCP_SECOND"
     const int64_t MILLISECOND "GTCP_MILLISECOND"
+    const Py_ssize_t STRIDE "GTCP_STRIDE"
     const unsigned long generation "gtcp_generation"
 
     int64_t now "gtcp_now"()
@@ -26,6 +27,7 @@ cdef extern from "gtcp_posix.h" nogil:
     int accept "gtcp_accept"(int listener)
     int shutdown "gtcp_shutdown"(int fd, int how)
     int close "gtcp_close"(int fd)
+    bint in_main_thread "gtcp_in_main_thread"()
     int watch_forks "gtcp_watch_forks"()
 
     int poll_many "gtcp_poll"(pollfd* fds, int count, int64_t timeout)

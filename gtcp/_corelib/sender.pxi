@@ -1,6 +1,7 @@
 # A connection's sending side: everything or an exception that says how much, at once or gathered with other sends.
 from libc.stdint cimport int64_t
 
+cimport gtcp._corelib.posix as posix
 cimport gtcp._corelib.way as way
 
 cdef enum:
@@ -42,7 +43,7 @@ cdef class Sender(Transport):
         cdef int attempt = 0
         start_wait(&wait, deadline)
         if wait.way != NULL:
-            (<Way>wait.way).pay(CALL + (out.size >> WEIGHT))
+            (<Way>wait.way).pay(CALL + (min(out.size, posix.STRIDE) >> WEIGHT))
         while True:
             try:
                 while not self.send_step(out, &wait):

@@ -8,6 +8,8 @@ cimport gtcp._corelib.posix as posix
 cdef enum:
     # Sends at least this large are worth the GIL's release: other threads run while the kernel copies.
     LONG_SEND = 32768
+    # The main thread's longest sleep in a recv, a power of two: 67 ms (see FIRST_LOOK).
+    MAIN_NAP = 1 << 26
 
 
 cdef class Socket(Gatherer):
@@ -159,6 +161,8 @@ cdef class Socket(Gatherer):
             limit = posix.floor_power(deadline - posix.now() - 10 * posix.MILLISECOND)
             if limit < 10 * posix.MILLISECOND:
                 return False
+        if posix.in_main_thread() and (limit == 0 or limit > MAIN_NAP):
+            limit = MAIN_NAP
         if limit != self.receive_timeout:
             if posix.set_timeout(self.fd, posix.SO_RCVTIMEO, limit) < 0:
                 return False
@@ -185,6 +189,9 @@ cdef class Socket(Gatherer):
                 if out.sent == total:
                     break
                 heed_signals(wait.generation)
+                wait.credit -= n >> WEIGHT
+                if wait.way != NULL:
+                    (<Way>wait.way).pay(CALL + (n >> WEIGHT))
                 n = -posix.EAGAIN if late(wait) else 0
             if n == 0:
                 continue

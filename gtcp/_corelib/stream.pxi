@@ -90,6 +90,7 @@ cdef class Stream(Sender):
             n = -posix.EAGAIN           # and no need of room
         else:
             parser.make_room(unit, &room)
+            room.size = min(room.size, posix.STRIDE)
             n = self.recv_some(&room, wait)
         if n > 0:
             parser.fill(unit, n, &room)

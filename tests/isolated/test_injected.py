@@ -11,12 +11,14 @@ import ctypes
 import errno
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ from support.aio import begun, linked
 from support.crew import Worker
 from support.interrupts import interrupt
 from support.loops import run
-from support.peers import Holder, Peer, echo, frame, read, socket_pair
+from support.peers import Holder, Peer, deaf_address, echo, frame, read, socket_pair
 from support.timing import LATE, LONG, SHORT, eventually, quick, takes
 
 SOURCE = Path(__file__).with_name("faults.c")
@@ -56,6 +58,11 @@ def next_sends(*steps: int) -> None:
 def all_were_made() -> bool:
     left: int = ctypes.CDLL(None).faults_left()
     return left == 0
+
+
+def signal_before_sleep() -> None:
+    """SIGINT comes in the last moment before this thread sleeps, too early to wake it."""
+    ctypes.CDLL(None).faults_signal(signal.SIGINT)
 
 
 def slow_lookups(seconds: float) -> None:
@@ -318,3 +325,119 @@ def failing_resolver() -> None:
 
 def test_A5_a_name_without_address() -> None:
     child.run(failing_resolver)
+
+
+@contextlib.contextmanager
+def noticed() -> Iterator[None]:
+    """What sleeps here misses the signal, and notices it all the same."""
+    signal_before_sleep()
+    with quick(), pytest.raises(KeyboardInterrupt):
+        yield
+
+
+def missed_by_a_receive() -> None:
+    for timeout in (None, LONG, SHORT * 5):
+        with socket_pair() as (ours, _), gtcp.Conn.from_socket(ours) as conn, noticed():
+            conn.recv(1, timeout=timeout)
+
+
+def missed_by_a_send() -> None:
+    with socket_pair() as (ours, _), gtcp.Conn.from_socket(ours) as conn, noticed():
+        conn.send(bytes(1 << 24), timeout=LONG)
+
+
+def missed_by_a_turn() -> None:
+    with socket_pair() as (ours, _), gtcp.Conn.from_socket(ours) as conn:
+        first = Worker(lambda: conn.send(bytes(1 << 24), timeout=LONG))
+        first.asleep()
+        for timeout in (None, LONG):
+            with noticed():
+                conn.send(b"x", timeout=timeout)
+        conn.abort()
+        assert isinstance(first.error(), gtcp.ClosedError)
+
+
+def missed_by_a_lease() -> None:
+    with Peer(echo) as peer, gtcp.Pool(peer.address, max_size=1) as pool, pool.acquire(LONG):
+        with pytest.raises(gtcp.PoolTimeout):
+            pool.acquire(SHORT / 10)  # what it starts for the first waiter sleeps, too
+        for timeout in (None, LONG):
+            with noticed():
+                pool.acquire(timeout)
+
+
+def missed_by_a_dial() -> None:
+    with deaf_address() as address, noticed():
+        gtcp.Conn(address, LONG)
+
+
+def missed_by_greenlets() -> None:
+    with socket_pair() as (ours, _), gtcp.Conn.from_socket(ours) as conn:
+        for timeout in (None, LONG):
+            with noticed():
+                gtcp.run(partial(conn.recv, 1, timeout=timeout))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        missed_by_a_receive,
+        missed_by_a_send,
+        missed_by_a_turn,
+        missed_by_a_lease,
+        missed_by_a_dial,
+        missed_by_greenlets,
+    ],
+)
+def test_H4_a_signal_in_the_moment_before_a_sleep(preload: dict[str, str], program: Callable[[], None]) -> None:
+    child.run(program, environment=preload)
+
+
+def large_units() -> None:
+    """Whose other side keeps up, so that a call without a limit could go on for all of it."""
+    size = 10_000_000
+    option = gtcp.PkgOption(4, size)
+    most = ctypes.CDLL(None).faults_most
+    room = bytearray(size)
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn, gtcp.Conn.from_socket(theirs) as far:
+        for send, receive in (
+            (conn.send, partial(far.recv, size)),
+            (conn.send, partial(far.recv_into, room, size)),
+            (partial(conn.send_pkg, option=option), partial(far.recv_pkg, option)),
+            (lambda data: conn.send_pkgs([data], option), lambda: far.recv_pkgs(1, option)[0]),
+        ):
+            most()
+            sending = Worker(lambda: send(bytes(size)))  # noqa: B023
+            got = receive()
+            sending.result()
+            assert got in (bytes(size), size)
+            assert 1 << 19 <= most() <= (1 << 20) + 4
+
+
+def test_D1_no_system_call_moves_more_than_a_mebibyte(preload: dict[str, str]) -> None:
+    child.run(large_units, environment=preload)
+
+
+def send_in_steps() -> None:
+    """The kernel takes it in small steps and always has room, so the greenlet never has to wait."""
+    turns = 0
+
+    def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gtcp.sleep(0)
+
+    def main() -> None:
+        gtcp.spawn(count)
+        next_sends(*[9000] * 100)
+        conn.send(bytes(900_000), timeout=LONG)
+        assert all_were_made()
+
+    with socket_pair() as (ours, _), gtcp.Conn.from_socket(ours) as conn:
+        gtcp.run(main)
+    assert turns >= 5, turns
+
+
+def test_a_send_in_many_steps_does_not_hold_up_other_greenlets(preload: dict[str, str]) -> None:
+    child.run(send_in_steps, environment=preload)
