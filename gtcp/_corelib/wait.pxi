@@ -200,7 +200,8 @@ cdef class ThreadParker(Parker):
             if status == pythread.PY_LOCK_ACQUIRED:
                 return 1
             looks += status == pythread.PY_LOCK_FAILURE
-            self.run_handlers()
+            if status == pythread.PY_LOCK_INTR or posix.in_main_thread():
+                self.run_handlers()
         return 1
 
     cdef int run_handlers(self) except -1:
