@@ -115,7 +115,7 @@ cdef class BaseConn:
 
     def fileno(self):
         """The descriptor, for looking only: reading from it bypasses what gtcp has buffered. -1 when closed."""
-        return -1 if self.stream is None or self.stream.closed else self.stream.fd
+        return -1 if self.stream is None or self.stream.closed else self.stream.share()
 
     @property
     def closed(self):
@@ -304,8 +304,7 @@ cdef class BaseConn:
         if stream.tls is not None:
             raise TypeError("a TLS connection cannot be detached: its keys would be lost")
         stream.unwatch()
-        if stream.receive_timeout:
-            posix.set_timeout(fd, posix.SO_RCVTIMEO, 0)
+        stream.share()
         stream.fd = -1
         stream.closed = self._detached = True
         self._end(True)

@@ -23,15 +23,6 @@
 #include <unistd.h>
 #ifdef __linux__
 #include <linux/sockios.h>
-#include <sys/syscall.h>
-#endif
-
-/* glibc keeps room for the few thread variables of libraries that ask for the quick kind; others may refuse to load
- * them. */
-#ifdef __GLIBC__
-#define GTCP_QUICK __attribute__((tls_model("initial-exec")))
-#else
-#define GTCP_QUICK
 #endif
 
 #define GTCP_SECOND INT64_C(1000000000)
@@ -246,25 +237,6 @@ static inline int gtcp_close(int fd)
     return close(fd) == 0 ? 0 : -errno;
 }
 
-/* Whether this is the process's first thread, which is Python's main one unless an embedding program has other
- * ideas: each thread asks once. */
-static __thread GTCP_QUICK signed char gtcp_main_thread = 0;
-
-static inline int gtcp_in_main_thread(void)
-{
-    if (gtcp_main_thread == 0) {
-#if defined(__linux__)
-        int first = syscall(SYS_gettid) == getpid();
-#elif defined(__APPLE__)
-        int first = pthread_main_np();
-#else
-        int first = 1;
-#endif
-        gtcp_main_thread = first ? 1 : -1;
-    }
-    return gtcp_main_thread > 0;
-}
-
 /* Counts the forks between the first process and this one: what was opened
  * under another number belongs to a parent. */
 static unsigned long gtcp_generation = 0;
@@ -272,7 +244,6 @@ static unsigned long gtcp_generation = 0;
 static void gtcp_forked(void)
 {
     gtcp_generation++;
-    gtcp_main_thread = 1;
 }
 
 static inline int gtcp_watch_forks(void)

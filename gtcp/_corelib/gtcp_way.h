@@ -6,7 +6,7 @@
 #include <Python.h>
 #include <pthread.h>
 
-#include "gtcp_posix.h"
+#include "gtcp_thread.h"
 
 static __thread GTCP_QUICK PyObject *gtcp_thread_way = NULL;
 static PyObject *gtcp_common_way = NULL;

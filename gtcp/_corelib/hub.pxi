@@ -123,7 +123,7 @@ cdef class Hub(Scheduler):
     cdef list laden                 # connections with gathered sends of the greenlet that runs
     cdef list carriers              # those that rest
     cdef bint stopping
-    cdef int looks                  # for signals, since something came
+    cdef bint looked                # for signals, since something came
     cdef object interrupt           # Ctrl-C for a program whose root has ended already
     cdef set alive
     cdef object log
@@ -225,14 +225,14 @@ cdef class Hub(Scheduler):
         self.gone.clear()
         if self.over():
             return 0
-        wait = 0 if self.first_ready is not None else until_look(self.timers.left(), self.looks)
+        wait = 0 if self.first_ready is not None else until_look(self.timers.left(), self.looked)
         self.sleeping = wait != 0
         with nogil:
             n = epoll.wait(self.poller, events, EVENTS, wait)
         self.sleeping = False
         if n < 0 and n != -posix.EINTR:
             raise socket_error(n)
-        self.looks = 0 if n > 0 else self.looks + (wait != 0)
+        self.looked = n == 0
         if n <= 0:
             PyErr_CheckSignals()
         for i in range(n):

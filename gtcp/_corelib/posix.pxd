@@ -27,7 +27,6 @@ cdef extern from "gtcp_posix.h" nogil:
     int accept "gtcp_accept"(int listener)
     int shutdown "gtcp_shutdown"(int fd, int how)
     int close "gtcp_close"(int fd)
-    bint in_main_thread "gtcp_in_main_thread"()
     int watch_forks "gtcp_watch_forks"()
 
     int poll_many "gtcp_poll"(pollfd* fds, int count, int64_t timeout)

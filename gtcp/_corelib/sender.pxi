@@ -42,10 +42,10 @@ cdef class Sender(Transport):
         cdef Wait wait
         cdef int attempt = 0
         start_wait(&wait, deadline)
-        if wait.way != NULL:
-            (<Way>wait.way).pay(CALL + (min(out.size, posix.STRIDE) >> WEIGHT))
         while True:
             try:
+                if wait.way != NULL:
+                    (<Way>wait.way).pay(CALL + (min(out.size, posix.STRIDE) >> WEIGHT))
                 while not self.send_step(out, &wait):
                     if not self.wait(&wait):
                         if self.send_step(out, &wait):
@@ -121,6 +121,7 @@ cdef class Sender(Transport):
         if self.closed or not self.has_gathered():
             return 0
         start_wait(&wait, NEVER)
+        wait.way = NULL                 # nor does it step aside: it would end there when it is killed
         try:
             self.enter_to_flush()
             try:

@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 cimport gtcp._corelib.posix as posix
+cimport gtcp._corelib.thread as thread
 
 cdef enum:
     # Sends at least this large are worth the GIL's release: other threads run while the kernel copies.
@@ -35,8 +36,9 @@ cdef class Socket(Gatherer):
     cdef size_t receiver            # who() receives, or which of his calls; 0 for nobody
     # What the last read gave, also while the thread that read has yet to get the GIL.
     cdef Py_ssize_t just_read
-    # The SO_RCVTIMEO in force, 0 for none.
+    # The SO_RCVTIMEO in force, 0 for none; `shared`: others may use the socket and rely on there being none.
     cdef int64_t receive_timeout
+    cdef bint shared
     # Tells those who pause between two attempts that it is closed; None until one does.
     cdef Signal ending
     # Who keeps an eye on the socket between waits, and what was seen; None while nobody does.
@@ -154,20 +156,30 @@ cdef class Socket(Gatherer):
         """Lets a blocking recv sleep for most of the time left; False when it must not sleep at all.
 
         The kernel's limit is the largest power of two below the time left, so it is seldom set anew;
-        what remains is waited for by poll, which is exact.
+        what remains is waited for by poll, which is exact. It is the socket's, not the descriptor's.
         """
         cdef int64_t limit = 0
+        if self.shared or self.generation != posix.generation:
+            return False
         if deadline != NEVER:
             limit = posix.floor_power(deadline - posix.now() - 10 * posix.MILLISECOND)
             if limit < 10 * posix.MILLISECOND:
                 return False
-        if posix.in_main_thread() and (limit == 0 or limit > MAIN_NAP):
+        if thread.is_main() and (limit == 0 or limit > MAIN_NAP):
             limit = MAIN_NAP
         if limit != self.receive_timeout:
             if posix.set_timeout(self.fd, posix.SO_RCVTIMEO, limit) < 0:
                 return False
             self.receive_timeout = limit
         return True
+
+    cdef int share(self) noexcept:
+        """The descriptor's number, to be known outside: others who read there find no time limit, now and later."""
+        self.shared = True
+        if self.receive_timeout and self.generation == posix.generation:
+            posix.set_timeout(self.fd, posix.SO_RCVTIMEO, 0)
+            self.receive_timeout = 0
+        return self.fd
 
     cdef bint _send_plain(self, Out* out, Wait* wait) except -1:
         """True when all is with the kernel, or False with wait.events set."""
@@ -189,9 +201,7 @@ cdef class Socket(Gatherer):
                 if out.sent == total:
                     break
                 heed_signals(wait.generation)
-                wait.credit -= n >> WEIGHT
-                if wait.way != NULL:
-                    (<Way>wait.way).pay(CALL + (n >> WEIGHT))
+                self.pay(n, wait)
                 n = -posix.EAGAIN if late(wait) else 0
             if n == 0:
                 continue
@@ -204,6 +214,13 @@ cdef class Socket(Gatherer):
             else:
                 self.raise_error(n)
         return True
+
+    cdef int pay(self, Py_ssize_t n, Wait* wait) except -1:
+        """So many bytes of a send are on their way, and there are more."""
+        wait.credit -= n >> WEIGHT
+        if wait.way != NULL:
+            (<Way>wait.way).pay(CALL + (n >> WEIGHT))
+        return 0
 
     # -- waiting
 

@@ -1,6 +1,9 @@
 # Once per process.
+from threading import main_thread
+
 cimport gtcp._corelib.posix as posix
 cimport gtcp._corelib.send as send
+cimport gtcp._corelib.thread as thread
 cimport gtcp._corelib.way as way
 
 POLLIN = posix.POLLIN
@@ -14,7 +17,8 @@ __all__ = [
     "set_wait_function", "sleep", "to_deadline", "wait_any",
 ]
 
-if posix.watch_forks() != 0 or way.watch_forks() != 0:
+thread.set_main(main_thread().native_id)
+if posix.watch_forks() != 0 or thread.watch_forks() != 0 or way.watch_forks() != 0:
     raise MemoryError("no memory to watch for forks")
 
 for awaitable in (

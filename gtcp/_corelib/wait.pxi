@@ -8,6 +8,7 @@ from libc.stdlib cimport free, malloc
 
 cimport gtcp._corelib.posix as posix
 cimport gtcp._corelib.pythread as pythread
+cimport gtcp._corelib.thread as thread
 cimport gtcp._corelib.way as way
 
 cdef enum:
@@ -131,30 +132,31 @@ cdef inline int heed_signals(unsigned long generation) except -1:
     return 0
 
 
-cdef inline int64_t until_look(int64_t wait, int looks) noexcept:
-    """How long a system call may sleep, of so many nanoseconds (below 0: no limit), after so many looks for signals."""
-    cdef int64_t nap = NEXT_LOOK if looks else FIRST_LOOK
-    return nap if (wait > nap or wait < 0) and posix.in_main_thread() else wait
+cdef inline int64_t until_look(int64_t wait, bint looked) noexcept:
+    """How long a system call may sleep, of so many nanoseconds (below 0: no limit), before it looks for signals."""
+    cdef int64_t nap = NEXT_LOOK if looked else FIRST_LOOK
+    return nap if (wait > nap or wait < 0) and thread.is_main() else wait
 
 
 cdef int sleep_until_ready(int fd, int events, int64_t deadline) except -1:
     """The one place where a thread waits for a socket."""
     cdef unsigned long generation = posix.generation
     cdef int64_t wait
-    cdef int n, looks = 0
+    cdef int n
+    cdef bint looked = False
     while True:
         heed_signals(generation)
         wait = left(deadline)
         if wait == 0:
             return 0
-        wait = until_look(wait, looks)
+        wait = until_look(wait, looked)
         with nogil:
             n = posix.poll_one(fd, events, wait)
         if n > 0:
             return 1
         if n < 0 and n != -posix.EINTR:
             raise socket_error(n)
-        looks += n == 0
+        looked = looked or n == 0
 
 
 cdef Parker new_parker():
@@ -188,19 +190,19 @@ cdef class ThreadParker(Parker):
         cdef int64_t wait
         cdef long long microseconds
         cdef pythread.PyLockStatus status
-        cdef int looks = 0
+        cdef bint looked = False
         while not self.woken:
             wait = left(deadline)
             if wait == 0:
                 return 0
-            wait = until_look(wait, looks)
+            wait = until_look(wait, looked)
             microseconds = -1 if wait < 0 else min(wait, <int64_t>(1 << 30) * posix.MILLISECOND) // 1000 + 1
             with nogil:
                 status = pythread.PyThread_acquire_lock_timed(self.lock, microseconds, 1)
             if status == pythread.PY_LOCK_ACQUIRED:
                 return 1
-            looks += status == pythread.PY_LOCK_FAILURE
-            if status == pythread.PY_LOCK_INTR or posix.in_main_thread():
+            looked = looked or status == pythread.PY_LOCK_FAILURE
+            if status == pythread.PY_LOCK_INTR or thread.is_main():
                 self.run_handlers()
         return 1
 
@@ -243,7 +245,7 @@ cdef list sleep_until_any(dict fds, int64_t deadline):
     cdef posix.pollfd* polls = <posix.pollfd*>malloc(max(1, count) * sizeof(posix.pollfd))
     cdef unsigned long generation = posix.generation
     cdef int64_t wait
-    cdef int looks = 0
+    cdef bint looked = False
     if polls == NULL:
         raise MemoryError("no memory to wait for the sockets")
     try:
@@ -253,7 +255,7 @@ cdef list sleep_until_any(dict fds, int64_t deadline):
             i += 1
         while True:
             wait = left(deadline)
-            wait = until_look(wait, looks)
+            wait = until_look(wait, looked)
             with nogil:
                 n = posix.poll_many(polls, count, wait)
             if n > 0 or (n == 0 and left(deadline) == 0):
@@ -263,7 +265,7 @@ cdef list sleep_until_any(dict fds, int64_t deadline):
                 return ready
             if n < 0 and n != -posix.EINTR:
                 raise socket_error(n)
-            looks += n == 0
+            looked = looked or n == 0
             heed_signals(generation)
     finally:
         free(polls)

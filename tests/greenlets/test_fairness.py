@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import time
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +13,8 @@ import pytest
 import gtcp
 from gtcp import _core
 from support.peers import frame
-from support.timing import LONG
+from support.timing import LATE, LONG
+from support.tls import Authority, Ends
 
 FLOOD = 5000  # units in one read
 FLOODS = 2
@@ -116,3 +119,30 @@ def flooded(stack: contextlib.ExitStack) -> gtcp.Conn:
     there.sendall(frame(b"\n") * FLOOD)
     there.shutdown(socket.SHUT_WR)
     return gtcp.Conn.from_socket(here)
+
+
+def test_a_large_send_over_tls_does_not_hold_up_the_others() -> None:
+    longest = 0.0
+
+    def watch() -> None:
+        nonlocal longest
+        last = time.thread_time()  # of this thread alone: whatever else the machine does
+        while True:
+            gtcp.sleep(0)
+            now = time.thread_time()
+            longest = max(longest, now - last)
+            last = now
+
+    def main() -> None:
+        gtcp.spawn(watch)
+        gtcp.sleep(0)
+        conn.send(bytes(256 << 20), timeout=LONG)
+
+    with Ends(Authority()) as ends:
+        conn, far = ends.connect()
+        far.setblocking(True)
+        # A quick reader, which does not care what it reads.
+        with subprocess.Popen(["cat"], stdin=far.fileno(), stdout=subprocess.DEVNULL):
+            gtcp.run(main)
+            conn.abort()
+    assert longest <= LATE / 20  # a mebibyte takes a tenth of that

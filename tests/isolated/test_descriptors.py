@@ -4,6 +4,7 @@ Row ids are those of the project's table of faults.
 """
 
 import fcntl
+import os
 import resource
 import socket
 import subprocess
@@ -51,6 +52,24 @@ def large_numbers(least: int) -> None:
             there = server.get_listened_address()
             assert there is not None
             assert gtcp.send_recv(there, b"y", 1, timeout=LONG) == b"y"
+
+
+def without_time_limit() -> None:
+    """Others may read from a socket whose descriptor's number was asked for."""
+    with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
+        for receive in (lambda: conn.recv(1, timeout=LONG), lambda: conn.recv(1)):
+            theirs.sendall(b"x")
+            assert receive() == b"x"
+            with socket.socket(fileno=os.dup(conn.fileno())) as other:
+                assert other.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == bytes(16)
+            with takes(3 * SHORT), pytest.raises(gtcp.Timeout):
+                conn.recv(1, timeout=3 * SHORT)
+            with socket.socket(fileno=os.dup(conn.fileno())) as other:
+                assert other.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == bytes(16)
+
+
+def test_H10_who_shares_a_socket_finds_no_time_limit() -> None:
+    child.run(without_time_limit)
 
 
 @pytest.mark.parametrize("least", [1024, 10_000])

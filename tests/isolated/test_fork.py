@@ -23,7 +23,7 @@ from support.crew import Worker, results
 from support.forks import fork, join
 from support.interrupts import on, shoot
 from support.peers import Holder, Peer, Talker, frame, read, socket_pair
-from support.timing import LONG, SHORT, eventually, quick
+from support.timing import LONG, SHORT, eventually, quick, takes
 from support.tls import Authority, Ends
 
 
@@ -493,6 +493,26 @@ def forked_in_openssl() -> None:
 
 def test_E19_a_child_asks_no_tls_session_of_its_parent() -> None:
     child.run(forked_in_openssl)
+
+
+def shared_time_limit() -> None:
+    """The kernel's time limit for a receive is the socket's, and so that of both processes."""
+    with socket_pair() as (ours, _), gtcp.Conn.from_socket(ours) as conn:
+        with takes(3 * SHORT), pytest.raises(gtcp.Timeout):
+            conn.recv(1, timeout=3 * SHORT)
+
+        def in_the_child() -> None:
+            receiving = Worker(conn.recv)
+            receiving.asleep()
+            os._exit(0)
+
+        join(fork(in_the_child))
+        with takes(3 * SHORT), pytest.raises(gtcp.Timeout):
+            conn.recv(1, timeout=3 * SHORT)
+
+
+def test_E19_D1_a_child_moves_no_deadline_of_its_parent() -> None:
+    child.run(shared_time_limit)
 
 
 def fork_and_close() -> None:
