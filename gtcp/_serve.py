@@ -142,7 +142,8 @@ def _run(server: Server, drain_timeout: float | None, lifeline: int | None, refu
     all_stop = [True] if lifeline is None else []
 
     def on_signal() -> None:
-        if stop.is_set:
+        # Looked at here, too: the thread that does may be late, and this signal the supervisor's second word.
+        if stop.is_set or (lifeline is not None and _core.wait_any({lifeline: _core.POLLIN}, 0.0)):
             server.close()
         stop.set()
 

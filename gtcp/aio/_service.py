@@ -79,8 +79,9 @@ class Service(Serving[Conn]):
             self.closed.set()
 
     async def shutdown(self, deadline: float | None) -> int:
-        """Lets handlers that work finish, then cancels the rest; answers how many those were."""
+        """Lets handlers that work finish, then cancels the rest; answers how many were cut, by whomever, meanwhile."""
         self.check_loop()
+        before = self._report.tally["cut"]
         self._stop_accepting()
         self._drain()
         with self._sparing():
@@ -90,7 +91,7 @@ class Service(Serving[Conn]):
         self._report.tally.add("cut", len(left - self._counted))
         self._counted |= left
         await self.close()
-        return len(left)
+        return self._report.tally["cut"] - before
 
     def _stop_accepting(self) -> None:
         if not self.ending:

@@ -8,15 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 import gtcp
+from gtcp import _serve
 from support import child
 from support.calls import Call
+from support.crew import Worker
 from support.peers import free_port, listen
-from support.timing import LONG, eventually, quick
+from support.timing import LATE, LONG, eventually, quick
 
 PROGRAM = """
 import os, sys, gtcp
@@ -106,6 +110,48 @@ def test_a_second_signal_cuts() -> None:
                 busy.recv_pkg(timeout=LONG)
             running.communicate("", timeout=LONG)
             assert running.returncode == 0
+
+
+def cut_by_a_late_worker() -> None:
+    """The first word of the supervisor has not been heard when the second one comes."""
+    lifeline, holder = os.pipe()
+    over = threading.Event()
+    working = threading.Event()
+
+    def handler(conn: gtcp.Conn) -> None:
+        working.set()
+        over.wait(LONG)
+
+    def stop() -> float:
+        assert working.wait(LONG)
+        os.close(holder)
+        began = time.monotonic()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return began
+
+    class Late(threading.Thread):
+        def start(self) -> None:
+            if self.name != "gtcp-lifeline":
+                super().start()
+
+    with listen() as listener:
+        server = gtcp.Server(sock=listener, handler=handler)
+        with gtcp.Conn(listener.getsockname(), LONG) as conn:
+            threading.Thread, before = Late, threading.Thread  # type: ignore[misc]
+            try:
+                stopping = Worker(stop)
+                _serve._run(server, LONG, lifeline, None)
+            finally:
+                threading.Thread = before  # type: ignore[misc]
+            assert time.monotonic() - stopping.result() <= LATE
+            with pytest.raises((gtcp.EOF, gtcp.ResetError)):
+                conn.recv(1, timeout=LONG)
+        over.set()
+    os.close(lifeline)
+
+
+def test_F11_the_second_word_to_a_worker_that_has_not_heard_the_first() -> None:
+    child.run(cut_by_a_late_worker)
 
 
 @pytest.mark.parametrize("arguments", [("",), ("127.0.0.1:0", print, 0), ("127.0.0.1:99999", print)], ids=str)

@@ -96,8 +96,8 @@ def test_a_limit_of_data(proxy: FaultProxy) -> None:
 
 def test_a_slow_close(proxy: FaultProxy) -> None:
     with pair(proxy) as conn, proxy.having(SlowClose(SHORT), "up"):
-        conn.close_write()
         with takes(SHORT), pytest.raises(gtcp.EOF):
+            conn.close_write()
             conn.recv(1, timeout=LONG)
 
 
