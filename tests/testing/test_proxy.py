@@ -95,9 +95,9 @@ def test_a_limit_of_data(proxy: FaultProxy) -> None:
 
 
 def test_a_slow_close(proxy: FaultProxy) -> None:
-    with pair(proxy) as conn, proxy.having(SlowClose(SHORT), "up"):
-        with takes(SHORT), pytest.raises(gtcp.EOF):
-            conn.close_write()
+    with pair(proxy) as conn, proxy.having(SlowClose(SHORT), "up"), takes(SHORT):
+        conn.close_write()
+        with pytest.raises(gtcp.EOF):
             conn.recv(1, timeout=LONG)
 
 
