@@ -5,9 +5,13 @@ Row ids are those of the project's table of faults.
 
 import _thread
 import builtins
+import contextlib
+import functools
 import gc
+import itertools
 import logging
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,13 +23,14 @@ import gtcp
 from support import child
 from support.peers import Peer, echo, reset, socket_pair
 from support.timing import LONG, SHORT, eventually
+from support.tls import Authority, Ends
 
 # A program given with -c would find the source tree in the current folder, built or not.
 NOT_FROM_HERE = "import sys; sys.path[:] = filter(None, sys.path)"
 WIDE = gtcp.PkgOption(header_size=4)
 
 
-def write_to_the_dead() -> None:
+def write_to_the_dead(secure: bool) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it; a command line tool may not
     calls: list[Callable[[gtcp.Conn], object]] = [
         lambda conn: conn.send(b"x"),
@@ -36,22 +41,33 @@ def write_to_the_dead() -> None:
         lambda conn: conn.send_recv_pkg(b"x"),
         lambda conn: conn.send_recv_pkgs([b"x"] * 100),
     ]
-    for end in (reset, lambda sock: sock.close()):
-        for call in calls:
-            with socket_pair() as (ours, theirs), gtcp.Conn.from_socket(ours) as conn:
-                end(theirs)
-                eventually(lambda: not conn.is_alive())
-                failed = 0
-                while failed < 3:
-                    try:
-                        call(conn)
-                    except (gtcp.PipeError, gtcp.ResetError, gtcp.EOF, gtcp.BrokenError):
-                        failed += 1
+    ends: tuple[Callable[[socket.socket], object], ...] = (reset, lambda sock: sock.close())
+    # Over TLS an end without a goodbye has a name of its own.
+    gone = (gtcp.PipeError, gtcp.ResetError, gtcp.EOF, gtcp.BrokenError, *([gtcp.TruncatedError] if secure else []))
+    with contextlib.ExitStack() as stack:
+        pairs = stack.enter_context(Ends(Authority())).connect if secure else functools.partial(plain_ends, stack)
+        for end, call in itertools.product(ends, calls):
+            conn, far = pairs()
+            end(far)
+            eventually(lambda: not conn.is_alive())  # noqa: B023 (called before the next one)
+            failed = 0
+            while failed < 3:
+                try:
+                    call(conn)
+                except gone:
+                    failed += 1
+            conn.close()  # which over TLS would say goodbye
     print("alive")  # noqa: T201
 
 
-def test_C4_a_peer_that_is_gone_is_an_error_not_a_signal() -> None:
-    assert child.run(write_to_the_dead) == "alive\n"
+def plain_ends(stack: contextlib.ExitStack) -> tuple[gtcp.Conn, socket.socket]:
+    ours, far = stack.enter_context(socket_pair())
+    return stack.enter_context(gtcp.Conn.from_socket(ours)), far
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_C4_a_peer_that_is_gone_is_an_error_not_a_signal(secure: bool) -> None:
+    assert child.run(write_to_the_dead, secure) == "alive\n"
 
 
 def test_the_import_is_light() -> None:
