@@ -15,7 +15,7 @@ from net.ends import Serve
 from net.handlers import address_of, echo, echo_packages
 from support.collector import swept
 from support.loops import LOOPS
-from support.peers import frame, listen, reset
+from support.peers import frame, listen, read, reset
 from support.timing import LONG, SHORT, eventually
 
 
@@ -182,12 +182,26 @@ def test_B18_a_client_that_speaks_something_else(
     assert len(caplog.records) <= 1
 
 
-def test_F3_clients_that_reset_before_they_are_served(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    server = serve(lambda conn: conn.send(b"hello"))
-    for _ in range(1000):
-        reset(socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG))
-    with gtcp.Conn(address_of(server), LONG) as conn:
+def test_F3_clients_that_reset_before_they_are_accepted(
+    serve: Serve, caplog: pytest.LogCaptureFixture, concurrency: str
+) -> None:
+    """One client takes all the room there is, while a hundred others come and go in the queue behind it."""
+
+    def hello(conn: gtcp.Conn) -> None:
+        conn.send(b"hello")
+        conn.recv()
+
+    server = serve(hello, max_connections=1, backlog=128)
+    here = ("127.0.0.1", server.get_listened_port())
+    rounds = 10 if concurrency in LOOPS else 50  # a loop's handlers run as calls from other threads here: slow
+    for _ in range(rounds):
+        with socket.create_connection(here, LONG) as first:
+            assert read(first, 5) == b"hello"
+            for _ in range(100):
+                reset(socket.create_connection(here, LONG))
+    with gtcp.Conn(here, LONG) as conn:
         assert conn.recv(5, timeout=LONG) == b"hello"
+    assert len(caplog.records) == 100 * rounds
     for record in caplog.records:
         assert record.exc_info
         assert isinstance(record.exc_info[1], (gtcp.ResetError, gtcp.PipeError))
@@ -246,16 +260,51 @@ def inject(server: gtcp.Server, number: int, times: int) -> FailingListener:
     return failing
 
 
-@pytest.mark.parametrize(
-    "number",
-    [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.EINTR],
-    ids=errno.errorcode.get,
-)
+# What accept(2) may say of a connection that was not accepted; other systems lack some of them.
+PASSING = [
+    getattr(errno, name)
+    for name in (
+        "ECONNABORTED", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "EINTR", "ENETDOWN", "ENETUNREACH", "ENONET",
+        "ENOPROTOOPT", "ENOSR", "EPERM", "EPROTO", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "ETIMEDOUT",
+    )
+    if hasattr(errno, name)
+]  # fmt: skip
+FINAL = [errno.EBADF, errno.EINVAL, errno.ENOTSOCK]
+
+
+@pytest.mark.parametrize("number", PASSING, ids=errno.errorcode.get)
 def test_F2_an_accept_that_fails_is_only_that(serve: Serve, caplog: pytest.LogCaptureFixture, number: int) -> None:
     server = serve(echo)
     listener = inject(server, number, times=3)
     check_serves(server)
     assert listener.times == 0
+    assert caplog.records == []
+
+
+def refuses(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, LONG).close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:  # into the queue of a socket that is closed a moment later
+        pass
+    return False
+
+
+@pytest.mark.parametrize("number", FINAL, ids=errno.errorcode.get)
+def test_F2_an_accept_that_can_never_work_ends_the_server(
+    serve: Serve, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    server = serve(echo)
+    here = ("127.0.0.1", server.get_listened_port())
+    listener = inject(server, number, times=10**9)
+    with contextlib.suppress(ConnectionResetError), socket.create_connection(here, LONG) as client:
+        assert client.recv(1) == b""
+    eventually(lambda: server.get_listened_port() == -1)
+    assert listener.calls == 1
+    eventually(lambda: refuses(here))
+    [record] = caplog.records
+    assert f"listening on 127.0.0.1:{here[1]} ended" in record.getMessage()
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS], ids=errno.errorcode.get)
