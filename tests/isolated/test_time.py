@@ -3,6 +3,8 @@
 Row ids are those of the project's table of faults.
 """
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -110,18 +112,53 @@ def test_D6_traffic_in_a_storm_of_signals() -> None:
     child.run(traffic_in_a_storm)
 
 
+def exact_waits(elsewhere: bool) -> None:
+    """Longer than the moments for which a call looks again and again, and than the second after which it looks for
+    signals."""
+    with (
+        socket_pair() as (ours, _),
+        gtcp.Conn.from_socket(ours) as quiet,
+        socket_pair() as (second, _),
+        gtcp.Conn.from_socket(second) as full,
+        Peer(silent) as peer,
+        gtcp.Pool(peer.address, max_size=1) as pool,
+        pool.acquire(),
+    ):
+        with contextlib.suppress(gtcp.Timeout):
+            full.send(HUGE, timeout=0)
+        waits: list[Callable[[float], object]] = [
+            lambda t: quiet.recv(1, timeout=t),
+            lambda t: full.send(HUGE, timeout=t),
+            pool.acquire,
+        ]
+
+        def each() -> None:
+            for wait in waits:
+                for seconds in (0.6 * SHORT, 0.85 * SHORT, 1.2 * SHORT, 10.5 * SHORT):
+                    keeps_time(wait, seconds)
+
+        Worker(each).result(4 * LONG) if elsewhere else each()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["main thread", "another thread"])
+def test_D2_waits_end_on_time(elsewhere: bool) -> None:
+    child.run(exact_waits, elsewhere, within=5 * LONG)
+
+
 SPIN = "import time\nend = time.monotonic() + {0}\nwhile time.monotonic() < end: pass"
 
 
 @pytest.fixture
 def busy_machine() -> None:  # type: ignore[misc]
-    """Twice as many processes that compute as there are processors, at least four."""
+    """More processes that compute than there are processors, by two and at least four."""
     command = [sys.executable, "-c", SPIN.format(LONG)]
-    hogs = [subprocess.Popen(command) for _ in range(4)]
+    hogs = [subprocess.Popen(command) for _ in range(max(4, (os.cpu_count() or 1) + 2))]
     yield
+    busy = [hog.poll() is None for hog in hogs]
     for hog in hogs:
         hog.kill()
         hog.wait()
+    assert all(busy), "the machine was not busy to the end"
 
 
 def test_D7_waits_on_a_busy_machine(busy_machine: None) -> None:
