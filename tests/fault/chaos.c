@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -29,11 +30,12 @@
 
 enum call {
     SOCKET, BIND, LISTEN, ACCEPT4, CONNECT, SETSOCKOPT, GETSOCKOPT, GETSOCKNAME, GETPEERNAME, FCNTL, IOCTL, RECV,
-    RECVMSG, SEND, SENDMSG, PPOLL, POLL, EPOLL_WAIT, SHUTDOWN, CLOSE, CALLS
+    RECVMSG, SEND, SENDMSG, PPOLL, POLL, EPOLL_WAIT, EPOLL_CREATE1, EPOLL_CTL, EVENTFD, SHUTDOWN, CLOSE, CALLS
 };
 static const char *const names[CALLS] = {
     "socket", "bind", "listen", "accept4", "connect", "setsockopt", "getsockopt", "getsockname", "getpeername",
-    "fcntl", "ioctl", "recv", "recvmsg", "send", "sendmsg", "ppoll", "poll", "epoll_wait", "shutdown", "close"
+    "fcntl", "ioctl", "recv", "recvmsg", "send", "sendmsg", "ppoll", "poll", "epoll_wait", "epoll_create1",
+    "epoll_ctl", "eventfd", "shutdown", "close"
 };
 
 static struct rule {
@@ -222,6 +224,9 @@ PLAIN(epoll_wait, EPOLL_WAIT, (int fd, struct epoll_event *e, int n, int ms), (f
 RULED(socket, SOCKET, (int d, int t, int p), (d, t, p))
 RULED(bind, BIND, (int fd, const struct sockaddr *a, socklen_t n), (fd, a, n))
 RULED(listen, LISTEN, (int fd, int n), (fd, n))
+RULED(epoll_create1, EPOLL_CREATE1, (int flags), (flags))
+RULED(epoll_ctl, EPOLL_CTL, (int fd, int what, int whom, struct epoll_event *e), (fd, what, whom, e))
+RULED(eventfd, EVENTFD, (unsigned n, int flags), (n, flags))
 RULED(shutdown, SHUTDOWN, (int fd, int how), (fd, how))
 RULED(setsockopt, SETSOCKOPT, (int fd, int l, int o, const void *v, socklen_t n), (fd, l, o, v, n))
 RULED(getsockopt, GETSOCKOPT, (int fd, int l, int o, void *v, socklen_t *n), (fd, l, o, v, n))
