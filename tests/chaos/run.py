@@ -26,6 +26,8 @@ from support.timing import SCALE
 
 HANGS = 60.0 * SCALE
 STORM = (200, 50, 50, 0)
+LEAST = 20 / SCALE
+"""Injections a second: fewer, and most of the time was spent waiting for something that should not take long."""
 
 
 def main() -> int:
@@ -78,6 +80,9 @@ def chaos(options: argparse.Namespace) -> int:
         f"{seen.total()} injections of {len(seen)} rows in {took:.0f} s, seed {options.seed}: none wrong, none hung; "
         f"the kernel misbehaved {shaken} times besides"
     )
+    if took >= options.seconds and seen.total() < LEAST * options.seconds:
+        print(f"TOO FEW: {LEAST * options.seconds:.0f} injections at least were to be made")
+        return 1
     return 0
 
 
