@@ -16,9 +16,9 @@ logger = logging.getLogger("gtcp")
 
 # Connections accepted in a row before others have their turn.
 AT_ONCE = 64
-# Errors that end the listening; all others belong to the connection that was not accepted, or pass when descriptors
-# or memory become free.
-_FATAL = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP, errno.EFAULT}
+# Errors that end the listening; all others belong to the connection that was not accepted (so does EOPNOTSUPP, says
+# accept(2)), or pass when descriptors or memory become free.
+_FATAL = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT}
 _CAPACITY = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _BACK_OFF_FIRST = 0.005
 _BACK_OFF_MOST = 0.5

@@ -265,7 +265,7 @@ PASSING = [
     getattr(errno, name)
     for name in (
         "ECONNABORTED", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "EINTR", "ENETDOWN", "ENETUNREACH", "ENONET",
-        "ENOPROTOOPT", "ENOSR", "EPERM", "EPROTO", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "ETIMEDOUT",
+        "ENOPROTOOPT", "ENOSR", "EOPNOTSUPP", "EPERM", "EPROTO", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "ETIMEDOUT",
     )
     if hasattr(errno, name)
 ]  # fmt: skip
