@@ -5,7 +5,7 @@
 # make dist      sdist and wheel, and the suite against the installed wheel
 # make faults    the suite, and the table of faults with the outcome of each row
 # make chaos     25 000 random faults; ARGS="--seconds 60", ARGS="--seed 1 --only 7"
-# make fuzz      a million inputs for the parser and the arguments, by libFuzzer (clang is installed if need be); ARGS="1000000 7": seed 7
+# make fuzz      a million inputs each for the parser and the arguments, by libFuzzer (clang is installed if need be); ARGS="1000000 7": seed 7
 # make asan, tsan, valgrind    the suite, a stress of threads and a smoke test, on a core that is watched
 # make asan-greenlets    what asan leaves out: what runs greenlets, on a core whose stack is not watched
 # make flakes    the suite 20 times in any order, four at a time: each is the others' busy neighbour; TIMES=5 for fewer
