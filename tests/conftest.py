@@ -19,7 +19,7 @@ import pytest
 from support import guard
 from support.leaks import Baseline
 from support.peers import Peer, Script
-from support.table import Table
+from support.table import Table, rows_of
 
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("long", parent=hypothesis.settings.get_profile("default"), max_examples=5000)
@@ -28,6 +28,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="print the table of faults with the outcome of each row")
+    parser.addoption("--row", action="append", default=[], help="only the tests of a row, as in --row E5")
     parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in an order drawn by this number")
     parser.addoption("--sample", type=int, metavar="N", default=sys.maxsize, help="with --shuffle: N tests, no more")
 
@@ -39,7 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The files in any order, and the tests of each: what those of a file share is made once."""
+    """Those of some rows; the files in any order, and the tests of each: what those of a file share is made once."""
+    rows = set(config.getoption("--row"))
+    if rows:
+        others = [item for item in items if rows.isdisjoint(rows_of(item.nodeid))]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if not rows.isdisjoint(rows_of(item.nodeid))]
     seed = config.getoption("--shuffle")
     if seed is not None:
         chance = random.Random(seed)

@@ -114,5 +114,5 @@ class Parsing(RuleBasedStateMachine):
         assert self.parser.take_exact(left) == self.model.take_exact(left)
 
 
-TestParsing = Parsing.TestCase
-TestParsing.settings = settings(stateful_step_count=40)
+Test_B3_B22_parsing = Parsing.TestCase
+Test_B3_B22_parsing.settings = settings(stateful_step_count=40)

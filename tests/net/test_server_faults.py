@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import secrets
 import socket
 import threading
 import time
@@ -146,6 +147,34 @@ def test_F5_an_end_in_the_middle_is_logged(serve: Serve, caplog: pytest.LogCaptu
         sock.sendall(b"\0\5abc")
     eventually(lambda: caplog.records)
     assert "closed in the middle" in caplog.records[0].getMessage()
+
+
+RECEIVERS = {
+    "a package above the limit": lambda conn: conn.recv_pkg(gtcp.PkgOption(1, 3)),
+    "a package cut short": lambda conn: conn.recv_pkg(),
+    "a line above the limit": lambda conn: conn.recv_line(max_size=8),
+    "a line cut short": lambda conn: conn.recv_line(),
+    "no delimiter": lambda conn: conn.recv_till(b"--", max_size=8),
+    "too few bytes": lambda conn: conn.recv(100),
+}
+
+
+@pytest.mark.parametrize("what", RECEIVERS)
+def test_F5_a_failure_is_told_without_what_the_client_sent(
+    serve: Serve, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    ends: list[BaseException | None] = []
+    server = serve(RECEIVERS[what], on_close=lambda conn, error: ends.append(error))
+    said = secrets.token_hex(16)  # and stands in no line of a traceback
+    with socket.create_connection(("127.0.0.1", server.get_listened_port()), LONG) as sock:
+        sock.sendall(said.encode())
+        sock.shutdown(socket.SHUT_WR)
+        eventually(lambda: ends and caplog.records)
+    [error] = ends
+    assert isinstance(error, (gtcp.EOF, gtcp.LimitError))
+    told = f"{caplog.text} {error!s} {error!r} {error.args}"
+    assert type(error).__name__ in told
+    assert not [at for at in range(len(said) - 7) if said[at : at + 8] in told], "a part of it is in the log"
 
 
 def test_F5_handlers_that_close_ends_are_not_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -46,7 +46,8 @@ class Table:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         config = session.config
-        whole = config.args_source is config.ArgsSource.TESTPATHS and not config.getoption("keyword")
+        chosen = config.getoption("keyword") or config.getoption("row")
+        whole = config.args_source is config.ArgsSource.TESTPATHS and not chosen
         if session.exitstatus == 0 and whole and len(self._covered()) < LEAST:
             session.exitstatus = 1
 
