@@ -26,6 +26,16 @@ int overflow(int x)
     return x + 0x7fffffff;
 }
 
+/* Its name says "gtcp", as those of the core do. The pointer goes where nobody finds it. */
+__attribute__((noinline)) int gtcp_leak(void)
+{
+    volatile char *block = malloc(100);
+    block[0] = 1;
+    int value = block[0];
+    block = NULL;
+    return value;
+}
+
 static void *increment(void *unused)
 {
     (void)unused;
