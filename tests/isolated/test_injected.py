@@ -301,8 +301,8 @@ def slow_resolver() -> None:
         ticks = 0
         with takes(2 * SHORT, 2 * LATE), pytest.raises(gtcp.Timeout, match=r"a\.name\.invalid"):
             call()
-        # Others run at nearly their usual pace while the name is looked up.
-        assert ticks >= 50, ticks
+        # Others run while the name is looked up: about 100 times, on a busy machine seldomer.
+        assert ticks >= 20, ticks
     assert type(interrupt(lambda: gtcp.Conn("a.name.invalid:1"))) is KeyboardInterrupt
     ending.set()
     ticking.result()

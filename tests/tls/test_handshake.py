@@ -203,7 +203,7 @@ def test_D1_G3_a_client_that_drips_its_handshake_is_cut_off(serve: Serve) -> Non
             except OSError:
                 return
 
-    with socket.create_connection(address_of(server), LONG) as sock, takes(3 * SHORT, 2 * SHORT):
+    with takes(3 * SHORT, 2 * SHORT), socket.create_connection(address_of(server), LONG) as sock:
         dripping = Call(drip, sock)
         assert sock.recv(1) == b""
         over.set()
