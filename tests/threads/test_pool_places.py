@@ -216,6 +216,7 @@ STEPS: dict[str, tuple[set[str], Callable[[gtcp.Pool], object]]] = {
 
 # A socket that is on its way from one line to the next is the collector's.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.timeout(240)  # hundreds of rounds under a tracer
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("kind", ["new", "idle"])
 def test_E6_E15_a_signal_between_any_two_lines_costs_no_place(address: str, step: str, kind: str) -> None:
