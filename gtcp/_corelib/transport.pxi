@@ -98,7 +98,8 @@ cdef class Transport(Socket):
                     n = self._encrypt(out)
                     if n > 0:
                         out.sent += n
-                        self.pay(n, wait)
+                        if out.sent < total:
+                            self.pay(n, wait)
                     elif not self._take_records(wait):
                         wait.events = 0
                         wait.until = min(wait.deadline, posix.now() + NAP)
