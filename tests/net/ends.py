@@ -4,6 +4,8 @@ import contextlib
 import socket
 from typing import Any, Protocol
 
+import pytest
+
 import gtcp
 from support.peers import listen
 from support.timing import LONG
@@ -44,3 +46,15 @@ class Host:
 
     def close(self) -> None:
         self._stack.close()
+
+
+def run_by(*ways: str) -> Any:
+    """A fixture for a module whose tests hold for several ways in which `serve` runs handlers: its `concurrency`."""
+
+    @pytest.fixture(params=ways)
+    def concurrency(request: pytest.FixtureRequest) -> str:
+        if request.param in ("greenlets", "pkg_handler"):
+            pytest.importorskip("greenlet")
+        return str(request.param)
+
+    return concurrency

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gtcp
-from net.ends import Host, MakePool, Serve
+from net.ends import Host, MakePool, Serve, run_by
 from support.faces import everywhere
 from support.loops import LOOPS
 from support.peers import frame, read_frame, reset
@@ -18,11 +18,7 @@ SECRET = b"correct-horse-battery"
 SMALL = gtcp.PkgOption(2, 5)
 
 
-@pytest.fixture(params=["threads", "greenlets", *LOOPS])
-def concurrency(request: pytest.FixtureRequest) -> str:
-    if request.param == "greenlets":
-        pytest.importorskip("greenlet")
-    return str(request.param)
+concurrency = run_by("threads", "greenlets", *LOOPS)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:

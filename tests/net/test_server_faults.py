@@ -12,19 +12,14 @@ from typing import Any
 import pytest
 
 import gtcp
-from net.ends import Serve
+from net.ends import Serve, run_by
 from net.handlers import address_of, echo, echo_packages
 from support.collector import swept
 from support.loops import LOOPS
 from support.peers import frame, listen, read, reset
 from support.timing import LONG, SHORT, eventually
 
-
-@pytest.fixture(params=["threads", "greenlets", *LOOPS])
-def concurrency(request: pytest.FixtureRequest) -> str:
-    if request.param == "greenlets":
-        pytest.importorskip("greenlet")
-    return str(request.param)
+concurrency = run_by("threads", "greenlets", *LOOPS)
 
 
 def check_serves(server: gtcp.Server) -> None:

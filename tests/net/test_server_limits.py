@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 import gtcp
-from net.ends import Serve
+from net.ends import Serve, run_by
 from net.handlers import echo_packages
 from support.calls import Call
 from support.loops import LOOPS
@@ -17,12 +17,7 @@ from support.peers import frame, read_frame
 from support.timing import LONG, SHORT, eventually, quick
 from support.tls import Authority
 
-
-@pytest.fixture(params=["threads", "greenlets", *LOOPS])
-def concurrency(request: pytest.FixtureRequest) -> str:
-    if request.param in ("greenlets", "pkg_handler"):
-        pytest.importorskip("greenlet")
-    return str(request.param)
+concurrency = run_by("threads", "greenlets", *LOOPS)
 
 
 # Without a stack for those that wait, too.

@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 import gtcp
-from net.ends import Serve
+from net.ends import Serve, run_by
 from support.calls import Call
 from support.loops import LOOPS
 from support.peers import frame, read
@@ -22,11 +22,7 @@ REPLY = bytes(range(256)) * 200  # more than a narrow connection takes at once, 
 Answering = Callable[..., gtcp.Server]
 
 
-@pytest.fixture(params=["threads", "greenlets"])
-def concurrency(request: pytest.FixtureRequest) -> str:
-    if request.param == "greenlets":
-        pytest.importorskip("greenlet")
-    return str(request.param)
+concurrency = run_by("threads", "greenlets")
 
 
 everywhere = pytest.mark.parametrize("concurrency", ["threads", "greenlets", *LOOPS], indirect=True)
