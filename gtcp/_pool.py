@@ -204,7 +204,10 @@ class Pool(_core.BlockingPool, Lending):
         try:
             self._settle_or_close(claim, self._connect(attempt, until))
         except BaseException as error:  # noqa: BLE001 (it reaches the one who began the dial)
-            self._fail(claim, error, self._trouble(error, time.monotonic() - began))
+            if attempt.is_cancelled():  # by the pool, of which the error knows nothing
+                self._fail(claim, None, None)
+            else:
+                self._fail(claim, error, self._trouble(error, time.monotonic() - began))
 
     def _bring_apart(self, claim: _core.Claim) -> None:
         """Begins a dial that no caller drives."""

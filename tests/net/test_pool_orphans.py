@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import gtcp
+from gtcp._attempt import Attempt
 from net.ends import Host, MakePool
 from support.calls import Call
 from support.crew import results
@@ -203,3 +204,26 @@ def test_E14_a_dial_ahead_of_need_makes_room_too(make_pool: MakePool, ahead: str
         assert (pool.stats().created, pool.stats().failed) == (1, 1)
         for sock in [*fillers, *accepted]:
             sock.close()
+
+
+def test_E14_a_dial_that_made_room_tells_nobody_of_an_error(
+    host: Host, make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread notices that its connection is closed before the one who closed it has told the books."""
+    cancel = Attempt.cancel
+
+    def cancel_and_pause(attempt: Attempt) -> None:
+        cancel(attempt)
+        eventually(lambda: pool.stats().failed == 1)
+
+    monkeypatch.setattr(Attempt, "cancel", cancel_and_pause)
+    pool = make_pool(host.address, max_size=1, on_connect=lambda conn: conn.recv(1))
+    filling = Call(pool.prefill, 1, LONG)
+    silent = host.accept()
+    acquiring = Call(pool.acquire, LONG)
+    assert silent.recv(1) == b""
+    host.accept().sendall(b"!")
+    acquiring.result().close()
+    filling.result()
+    assert (pool.stats().created, pool.stats().failed) == (1, 1)
+    assert balanced(pool)

@@ -1,6 +1,7 @@
 """Addresses that cannot be reached for a while: who is told what, how often they are tried (E13, E14, E18)."""
 
 import socket
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -244,18 +245,22 @@ def test_E15_the_end_of_the_callers_time_is_a_pool_timeout(host: Host, make_pool
 
 @everywhere
 def test_E14_other_pools_do_not_notice(host: Host, make_pool: MakePool) -> None:
+    pool = make_pool(host.address)
+
+    def spent() -> float:
+        """The median of some dials, of which a single one may be late on a busy machine."""
+        seconds = []
+        for _ in range(51):
+            with quick() as watch:
+                pool.acquire(LONG).discard()
+            seconds.append(watch.seconds)
+        return statistics.median(seconds)
+
+    alone = spent()
     with deaf_address() as address:
         deaf = make_pool(address)
         stuck = [Call(deaf.acquire, LONG).sleeping() for _ in range(4)]
-        pool = make_pool(host.address)
-        spent = []
-        for _ in range(51):
-            start = time.monotonic()
-            pool.acquire(LONG).discard()  # each of them dials
-            spent.append(time.monotonic() - start)
-        spent.sort()
-        assert spent[25] <= LATE / 20  # a single one may be late on a busy machine
-        assert spent[-1] <= LATE
+        assert spent() <= 2 * alone + LATE / 20
         assert deaf.stats().connecting == 4
         deaf.close()
         for call in stuck:
@@ -274,10 +279,9 @@ def test_E13_E14_after_a_deaf_time_everybody_is_served(make_pool: MakePool) -> N
         stuck = [Call(lambda: pool.acquire(LONG).close()) for _ in range(9)]  # in any order
         eventually(lambda: pool.stats().waiting == 6 and pool.stats().connecting == 3)
         accepted = []
-        ended = threading.Event()
 
         def accept() -> None:
-            while not ended.is_set():
+            while True:
                 accepted.append(listener.accept()[0])
 
         accepting = Call(accept)
@@ -285,7 +289,6 @@ def test_E13_E14_after_a_deaf_time_everybody_is_served(make_pool: MakePool) -> N
             for call in stuck:
                 call.result()
         finally:
-            ended.set()
             listener.shutdown(socket.SHUT_RDWR)
             assert isinstance(accepting.error(), OSError)
             for sock in [*fillers, *accepted]:
