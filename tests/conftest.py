@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 
 from support import guard
+from support.collector import sweep
 from support.leaks import Baseline
 from support.peers import Peer, Script
 from support.table import Table, rows_of
@@ -57,7 +58,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def leaves_no_trace() -> Iterator[None]:
-    """Compare open descriptors and threads before and after each test."""
+    """Compare open descriptors and threads before and after each test.
+
+    Each begins with a sweep: what pytest keeps of those before takes the collector a third of a second to look at, in
+    which no deadline is kept.
+    """
+    sweep()
     before = Baseline()
     yield
     differences = before.differences()

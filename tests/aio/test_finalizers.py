@@ -12,7 +12,7 @@ import gtcp.aio
 import support.loops
 from aio.conftest import Run
 from support.aio import begun, linked
-from support.collector import at_collection, swept
+from support.collector import at_collection
 from support.peers import echo
 from support.timing import LONG, SHORT, quick, takes
 
@@ -25,11 +25,10 @@ PATIENCE = 10 * SHORT
 @contextmanager
 def interrupted(number: int, action: Callable[[], object]) -> Iterator[None]:
     """Does `action` in a collection of the block, or in its wait if there are fewer, which it must end at once."""
-    with swept():
-        late = asyncio.get_running_loop().call_later(SHORT, action)
-        with quick(PATIENCE), at_collection(number, action):
-            yield
-        late.cancel()
+    late = asyncio.get_running_loop().call_later(SHORT, action)
+    with quick(PATIENCE), at_collection(number, action):
+        yield
+    late.cancel()
 
 
 @pytest.mark.parametrize("number", COLLECTIONS)

@@ -244,6 +244,7 @@ def test_a_pool_whose_loop_was_closed_amid_something_may_be_closed_too(loop_kind
     gc.collect()
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <gtcp:ResourceWarning")  # there may be one already, which nobody closed
 def test_a_pool_is_dropped_with_callers_of_a_loop_that_was_closed(
     loop_kind: str, host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -117,10 +117,12 @@ def test_a_name_can_be_listened_on(run: Run) -> None:
 
 def test_F11_shutdown_lets_handlers_finish(run: Run) -> None:
     async def main() -> None:
+        asked = asyncio.Event()
         done = []
 
         async def slow(conn: gtcp.aio.Conn) -> None:
             await conn.recv_pkg()
+            asked.set()
             await asyncio.sleep(SHORT)
             await conn.send_pkg(b"done")
             done.append(conn)
@@ -129,9 +131,8 @@ def test_F11_shutdown_lets_handlers_finish(run: Run) -> None:
         await server.start()
         async with gtcp.aio.connect(server.get_listened_address()) as conn:  # type: ignore[arg-type]
             await conn.send_pkg(b"go")
-            await asyncio.sleep(SHORT / 10)
-            with takes(SHORT / 2, LONG):
-                assert await server.shutdown(LONG) == 0
+            await asked.wait()
+            assert await server.shutdown(LONG) == 0
             assert len(done) == 1
             assert await conn.recv_pkg() == b"done"
 

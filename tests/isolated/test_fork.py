@@ -18,7 +18,7 @@ import pytest
 import gtcp
 from gtcp import _core
 from support import child
-from support.collector import at_collection, swept
+from support.collector import at_collection
 from support.crew import Worker, results
 from support.forks import fork, join
 from support.interrupts import on, shoot
@@ -361,13 +361,12 @@ def collected_while_the_books_begin_anew() -> None:
             stats = pool.stats()
             assert (stats.in_use, stats.idle, stats.closed["forked"]) == (0, len(held), 1), stats
 
-        with swept():
-            for number in range(1, 60):
-                with pool.acquire() as lease:
-                    assert answers(lease, b"parent")
-                with at_collection(number, borrow):
-                    pid = fork(in_the_child, finalize=False)
-                join(pid)
+        for number in range(1, 60):
+            with pool.acquire() as lease:
+                assert answers(lease, b"parent")
+            with at_collection(number, borrow):
+                pid = fork(in_the_child, finalize=False)
+            join(pid)
         assert pool.stats().created == 1
 
 

@@ -29,18 +29,10 @@ class Interruption:
         return self.seconds is not None and self.seconds < PATIENCE / 2
 
 
-@contextmanager
-def swept() -> Iterator[None]:
-    """What is there already is out of the collector's sight: late in a long run it takes seconds to look at."""
-    if gc.get_freeze_count():  # it is already
-        yield
-        return
+def sweep() -> None:
+    """Collects, and takes what is left out of the collector's sight: late in a long run a look at it takes long."""
     gc.collect()
     gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 @contextmanager
@@ -59,12 +51,12 @@ def at_collection(number: int, action: Callable[[], object]) -> Iterator[Interru
             interruption.seconds = time.monotonic() - interruption.start
 
     threshold = gc.get_threshold()
-    with swept():
-        interruption = Interruption()
-        gc.callbacks.append(collected)
-        gc.set_threshold(1)
-        try:
-            yield interruption
-        finally:
-            gc.set_threshold(*threshold)
-            gc.callbacks.remove(collected)
+    sweep()
+    interruption = Interruption()
+    gc.callbacks.append(collected)
+    gc.set_threshold(1)
+    try:
+        yield interruption
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(collected)
