@@ -188,7 +188,7 @@ def test_H59_expired_connections_are_closed_although_nobody_calls(peer: MakePeer
 def test_H60_a_pool_has_a_size_a_wait_and_books(peer: MakePeer) -> None:
     echoing = peer(echo)
     with gtcp.Pool(echoing.address, max_size=2, timeout=SHORT / 10) as pool:
-        with pool.acquire(), pool.acquire():
+        with pool.acquire(LONG), pool.acquire(LONG):
             with pytest.raises(gtcp.PoolTimeout, match="max_size 2, in use 2"):
                 pool.acquire()
             assert pool.stats().in_use == 2

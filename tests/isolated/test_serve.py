@@ -20,7 +20,7 @@ from support import child
 from support.calls import Call
 from support.crew import Worker
 from support.peers import free_port, listen
-from support.timing import LATE, LONG, eventually, quick
+from support.timing import LATE, LONG, Queued, eventually, quick
 
 PROGRAM = """
 import os, sys, gtcp
@@ -139,11 +139,11 @@ def cut_by_a_late_worker() -> None:
         with gtcp.Conn(listener.getsockname(), LONG) as conn:
             threading.Thread, before = Late, threading.Thread  # type: ignore[misc]
             try:
-                stopping = Worker(stop)
+                stopping, queued = Worker(stop), Queued()
                 _serve._run(server, LONG, lifeline, None)
             finally:
                 threading.Thread = before  # type: ignore[misc]
-            assert time.monotonic() - stopping.result() <= LATE
+            assert time.monotonic() - stopping.result() <= LATE + queued.seconds
             with pytest.raises((gtcp.EOF, gtcp.ResetError)):
                 conn.recv(1, timeout=LONG)
         over.set()

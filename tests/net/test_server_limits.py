@@ -86,7 +86,7 @@ def test_F8_idle_timeout_ends_who_says_nothing_whole(
     echoing: Callable[..., gtcp.Server], client: Client, caplog: pytest.LogCaptureFixture, drip: bool
 ) -> None:
     ends: list[BaseException | None] = []
-    server = echoing(idle_timeout=2 * SHORT, on_close=lambda conn, error: ends.append(error))
+    server = echoing(idle_timeout=4 * SHORT, on_close=lambda conn, error: ends.append(error))
     idle = client(server)
     assert answers(idle)
     if drip:
@@ -102,7 +102,7 @@ def test_F8_idle_timeout_ends_who_says_nothing_whole(
 
 @echoes
 def test_F8_first_byte_timeout(echoing: Callable[..., gtcp.Server], client: Client) -> None:
-    server = echoing(first_byte_timeout=2 * SHORT)
+    server = echoing(first_byte_timeout=4 * SHORT)
     honest, silent = client(server), client(server)
     assert answers(honest)
     assert is_ended(silent)
