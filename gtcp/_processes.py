@@ -77,7 +77,7 @@ class Processes:
             while True:
                 self._news = _core.Signal()  # before the look, so that nothing is missed
                 self._reap()
-                if self._stops > told:
+                while told < self._stops:  # one by one: the next can come at any line
                     if told:
                         self._tell(signal.SIGTERM)
                     else:
@@ -85,7 +85,7 @@ class Processes:
                         self._let_go()
                         if self._drain_timeout is not None:
                             deadline = _core.to_deadline(self._drain_timeout + _GRACE)
-                    told = self._stops
+                    told += 1
                 if not told:
                     self._start_due()
                 elif not any(worker.pid for worker in self._workers):

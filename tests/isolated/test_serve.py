@@ -16,6 +16,7 @@ import pytest
 
 import gtcp
 from gtcp import _serve
+from gtcp._processes import Processes
 from support import child
 from support.calls import Call
 from support.crew import Worker
@@ -110,6 +111,27 @@ def test_a_second_signal_cuts() -> None:
                 busy.recv_pkg(timeout=LONG)
             running.communicate("", timeout=LONG)
             assert running.returncode == 0
+
+
+def told_again_while_it_stops() -> None:
+    """The second signal comes when the supervisor has acted on the first and not yet noted that."""
+
+    def job(lifeline: int) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # which ends it
+        os.kill(os.getppid(), signal.SIGUSR1)
+        threading.Event().wait(LONG)
+
+    def stop(*_: object) -> None:
+        supervisor.stop()
+
+    supervisor = Processes([job], LONG, stop)
+    signal.signal(signal.SIGUSR1, stop)
+    with quick(LONG / 2), supervisor.children():
+        supervisor.run()
+
+
+def test_a_second_signal_cuts_whenever_it_comes() -> None:
+    child.run(told_again_while_it_stops, within=2 * LONG)
 
 
 def cut_by_a_late_worker() -> None:

@@ -204,7 +204,8 @@ def says(data: bytes) -> Script:
 
     def script(sock: socket.socket) -> None:
         sock.sendall(data)
-        sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the other side may have had enough, and closed with bytes unread
+            sock.shutdown(socket.SHUT_WR)
         silent(sock)
 
     return script
