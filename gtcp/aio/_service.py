@@ -100,9 +100,9 @@ class Service(Serving[Conn]):
 
     def _let_go(self) -> None:
         """The loop has ended, and the handlers with it."""
-        self._tasks.clear()
         for conn in self.connections():
             self._end(conn, asyncio.CancelledError())
+        self._tasks.clear()  # lets the collector end them
 
     def _lost(self) -> None:
         """The socket is none to listen on any more."""
@@ -157,7 +157,8 @@ class Service(Serving[Conn]):
             if await self._welcomes(conn):
                 await self._handle(conn)
         except BaseException as raised:
-            if isinstance(raised, (KeyboardInterrupt, SystemExit)) or _was_cancelled(raised):
+            # GeneratorExit: the loop was closed with the handler in it.
+            if isinstance(raised, (KeyboardInterrupt, SystemExit, GeneratorExit)) or _was_cancelled(raised):
                 error = raised
                 raise
             error = self._report.judge(conn, raised, ending=self.ending)  # nothing else ends the server
@@ -201,6 +202,8 @@ class Service(Serving[Conn]):
 
     def _end(self, conn: Conn, error: BaseException | None) -> None:
         conn.close()  # type: ignore[unused-coroutine]  # which is done at once
+        if conn not in self._connections:  # the loop ended before the handler, and this was told then
+            return
         try:
             self._report.tell_close(conn, error)
         finally:

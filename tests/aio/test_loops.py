@@ -120,6 +120,39 @@ def test_a_server_whose_loop_was_closed_may_be_closed_in_another(loop_kind: str)
     second.close()
 
 
+def test_a_handler_whose_loop_was_closed_has_one_end_and_no_failure(
+    loop_kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends: list[BaseException | None] = []
+    at_work = asyncio.Event()
+
+    async def handler(conn: gtcp.aio.Conn) -> None:
+        at_work.set()
+        await conn.recv(1)
+
+    async def open_it() -> gtcp.aio.Conn:
+        await server.start()
+        client = await gtcp.aio.connect(str(server.get_listened_address()))
+        await at_work.wait()
+        return client
+
+    first, second = new_loop(loop_kind), new_loop(loop_kind)
+    server = gtcp.aio.Server(HERE, handler, on_close=lambda conn, error: ends.append(error))
+    client = first.run_until_complete(open_it())
+    first.close()
+    second.run_until_complete(server.close())
+    second.close()
+    assert (server.stats().connections, server.connections) == (0, [])
+    assert [type(end) for end in ends] == [asyncio.CancelledError]
+    client.close()  # type: ignore[unused-coroutine]
+    del client, first
+    gc.unfreeze()  # a call's object may be older than the test
+    gc.collect()  # ends the handler
+    assert len(ends) == 1
+    assert server.stats().failed == 0
+    assert [record.message for record in caplog.records if record.name == "gtcp"] == []
+
+
 def test_without_a_loop_a_socket_stays_the_callers() -> None:
     near, far = socket.socketpair()
     with near, far:

@@ -47,8 +47,10 @@ class Baseline:
         self._threads = threads()
 
     def differences(self) -> list[str]:
-        # A thread that was told to end may need a moment, a cycle that holds a socket the collector.
+        # A thread that was told to end may need a moment, a cycle that holds a socket the collector: one that goes
+        # through something older than the sweep (a call's object serves again) is in its sight only after unfreezing.
         if self._compare():
+            gc.unfreeze()
             gc.collect()
             try:
                 eventually(lambda: not self._compare(), within=10 * SHORT)
