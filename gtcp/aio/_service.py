@@ -157,11 +157,14 @@ class Service(Serving[Conn]):
             if await self._welcomes(conn):
                 await self._handle(conn)
         except BaseException as raised:
-            # GeneratorExit: the loop was closed with the handler in it.
-            if isinstance(raised, (KeyboardInterrupt, SystemExit, GeneratorExit)) or _was_cancelled(raised):
+            # With the handler in it: what that raises now is no failure of its own.
+            closed = self._loop.is_closed()
+            fatal = (KeyboardInterrupt, SystemExit, GeneratorExit) if closed else (KeyboardInterrupt, SystemExit)
+            if isinstance(raised, fatal) or _was_cancelled(raised):
                 error = raised
                 raise
-            error = self._report.judge(conn, raised, ending=self.ending)  # nothing else ends the server
+            # Nothing else ends the server.
+            error = raised if closed else self._report.judge(conn, raised, ending=self.ending)
         finally:
             try:
                 if error is None or isinstance(error, Exception):

@@ -17,7 +17,7 @@ import gtcp.aio
 from gtcp.aio import _loops
 from support.calls import Call
 from support.leaks import descriptors
-from support.loops import LoopThread, new_loop
+from support.loops import LoopThread, new_loop, run
 from support.peers import echo, socket_pair
 from support.timing import LONG, eventually
 
@@ -120,15 +120,22 @@ def test_a_server_whose_loop_was_closed_may_be_closed_in_another(loop_kind: str)
     second.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of cleaning up: it is Python's to say
+@pytest.mark.parametrize("cleans_up", [False, True], ids=["lets go", "cleans up"])
 def test_a_handler_whose_loop_was_closed_has_one_end_and_no_failure(
-    loop_kind: str, caplog: pytest.LogCaptureFixture
+    loop_kind: str, caplog: pytest.LogCaptureFixture, cleans_up: bool
 ) -> None:
     ends: list[BaseException | None] = []
     at_work = asyncio.Event()
 
     async def handler(conn: gtcp.aio.Conn) -> None:
+        helper = asyncio.create_task(asyncio.sleep(LONG))
         at_work.set()
-        await conn.recv(1)
+        try:
+            await conn.recv(1)
+        finally:
+            if cleans_up:
+                helper.cancel()  # which a loop that is closed refuses
 
     async def open_it() -> gtcp.aio.Conn:
         await server.start()
@@ -151,6 +158,20 @@ def test_a_handler_whose_loop_was_closed_has_one_end_and_no_failure(
     assert len(ends) == 1
     assert server.stats().failed == 0
     assert [record.message for record in caplog.records if record.name == "gtcp"] == []
+
+
+def test_a_handler_that_raises_GeneratorExit_has_failed(loop_kind: str) -> None:
+    async def handler(conn: gtcp.aio.Conn) -> None:
+        raise GeneratorExit
+
+    async def main() -> None:
+        async with gtcp.aio.Server(HERE, handler) as server:
+            async with gtcp.aio.connect(str(server.get_listened_address())) as client:
+                with pytest.raises(gtcp.EOF):
+                    await client.recv(1, timeout=LONG)
+            assert server.stats().failed == 1
+
+    run(loop_kind, main())
 
 
 def test_without_a_loop_a_socket_stays_the_callers() -> None:
