@@ -157,14 +157,13 @@ class Service(Serving[Conn]):
             if await self._welcomes(conn):
                 await self._handle(conn)
         except BaseException as raised:
-            # With the handler in it: what that raises now is no failure of its own.
-            closed = self._loop.is_closed()
-            fatal = (KeyboardInterrupt, SystemExit, GeneratorExit) if closed else (KeyboardInterrupt, SystemExit)
-            if isinstance(raised, fatal) or _was_cancelled(raised):
-                error = raised
+            error = raised
+            if isinstance(raised, (KeyboardInterrupt, SystemExit)) or _was_cancelled(raised):
                 raise
-            # Nothing else ends the server.
-            error = raised if closed else self._report.judge(conn, raised, ending=self.ending)
+            if not self._loop.is_closed():
+                error = self._report.judge(conn, raised, ending=self.ending)  # nothing else ends the server
+            elif isinstance(raised, GeneratorExit):  # the end of what waited there, and any other error comes of it
+                raise
         finally:
             try:
                 if error is None or isinstance(error, Exception):

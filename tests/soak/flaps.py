@@ -10,7 +10,7 @@ from collections import Counter
 import gtcp
 from gtcp.testing import FaultProxy, Peer, echo
 from support.crew import Worker
-from support.timing import EXCUSED, LONG, eventually
+from support.timing import EXCUSED, LATE, LONG, SCALE, eventually
 
 ASKERS = 8
 PAUSE = 0.005
@@ -74,8 +74,10 @@ def run(seconds: int) -> None:
         f"{dials / took:.1f} dials a second",
         flush=True,
     )
-    assert statistics.median(returns) <= PROMISED, returns
-    assert max(returns) <= PROMISED + EXCUSED, returns
+    *most, longest = sorted(returns)
+    assert statistics.median(returns) <= PROMISED * SCALE, returns
+    assert max(most) <= PROMISED + LATE, returns
+    assert longest <= PROMISED + EXCUSED, returns  # one may be a stall of the machine
     assert counts["answered"] > seconds * ASKERS, counts
     assert dials <= took * MOST_DIALS, stats
     assert (stats.in_use, stats.connecting, stats.waiting) == (0, 0, 0), stats
